@@ -1,0 +1,1 @@
+//! Finds the eBPF toolchain and compiles the kernel programs.

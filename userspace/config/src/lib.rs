@@ -1,0 +1,1 @@
+//! Text to Config, complete or refused.

@@ -1,0 +1,69 @@
+//! The kernel side of a configuration: where XDP attaches and what it drops.
+
+use std::path::PathBuf;
+
+use crate::Cidr;
+
+/// The `kernel:` section.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kernel {
+    /// How programs attach; `Off` when there is no `kernel:` section.
+    pub mode: KernelMode,
+    /// Interface names, without duplicates; never empty unless the mode is `Off`.
+    pub interfaces: Vec<String>,
+    /// What is banned from the start.
+    pub bans: Bans,
+    /// Sources that no ban touches.
+    pub allow: Vec<Cidr>,
+}
+
+impl Default for Kernel {
+    fn default() -> Self {
+        Self {
+            mode: KernelMode::Off,
+            interfaces: Vec::new(),
+            bans: Bans { capacity: Bans::CAPACITY_DEFAULT, files: Vec::new() },
+            allow: Vec::new(),
+        }
+    }
+}
+
+/// How the XDP program attaches to an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KernelMode {
+    /// In the driver where it can, else generic.
+    Auto,
+    /// In the driver, or not at all.
+    Driver,
+    /// In the network stack: slower, works with every driver.
+    Generic,
+    /// No kernel side.
+    Off,
+}
+
+impl KernelMode {
+    /// Every mode with the word users type for it.
+    pub const NAMES: [(&'static str, Self); 4] = [
+        ("auto", Self::Auto),
+        ("driver", Self::Driver),
+        ("generic", Self::Generic),
+        ("off", Self::Off),
+    ];
+}
+
+/// The `kernel.bans:` section.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bans {
+    /// How many prefixes of each family the kernel maps hold.
+    pub capacity: u32,
+    /// Lists loaded at start and at reload: one CIDR a line. Absolute, or relative to the working
+    /// directory of the process.
+    pub files: Vec<PathBuf>,
+}
+
+impl Bans {
+    /// Prefixes a family where the configuration names none.
+    pub const CAPACITY_DEFAULT: u32 = 2_000_000;
+    /// The most that may be asked for.
+    pub const CAPACITY_MAX: u32 = 16_000_000;
+}

@@ -1,0 +1,21 @@
+//! The nouns of Weir: what a configuration says, as final types. No I/O, no clock, no dependencies.
+//!
+//! A value that exists is valid: text is parsed into these types by `weir-config` (files) and by
+//! their `FromStr` (one word of a command line), and never checked again.
+#![forbid(unsafe_code)]
+
+mod ban;
+mod cidr;
+mod config;
+mod kernel;
+mod listener;
+mod route;
+mod upstream;
+
+pub use ban::{Ban, BanOrigin};
+pub use cidr::{Cidr, ParseCidrError};
+pub use config::{Admin, Config, LogLevel};
+pub use kernel::{Bans, Kernel, KernelMode};
+pub use listener::{Limits, Listener, Timeouts};
+pub use route::{HostPattern, PathPattern, Route, Service, ServiceTimeouts};
+pub use upstream::{ActiveCheck, AlgorithmName, CheckKind, Target, Upstream, Weight};

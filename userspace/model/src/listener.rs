@@ -1,0 +1,77 @@
+//! A listener: a bound socket that the reactors serve, with its limits.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// One of `listeners:`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Unique among listeners.
+    pub name: String,
+    /// Where it is bound.
+    pub address: SocketAddr,
+    /// What a client may take up.
+    pub limits: Limits,
+    /// How long a client may take.
+    pub timeouts: Timeouts,
+}
+
+/// Bounds on what clients of a listener can make grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Open client connections over all reactors; more are closed at once.
+    pub connections: u32,
+    /// Bytes of a request's head (request line and header fields); more is answered 431.
+    pub header_size: usize,
+    /// Header fields of a request; more is answered 431.
+    pub headers: usize,
+    /// Bytes of a request's body, more is answered 413; `None` is unlimited.
+    pub body_size: Option<u64>,
+    /// Requests on one connection, after which it is closed; `None` is unlimited.
+    pub requests: Option<u64>,
+}
+
+impl Limits {
+    /// The largest `header-size` that may be configured: 256 KiB.
+    pub const HEADER_SIZE_MAX: usize = 256 * 1024;
+    /// The smallest `header-size` that may be configured: 1 KiB.
+    pub const HEADER_SIZE_MIN: usize = 1024;
+    /// The largest `headers` that may be configured.
+    pub const HEADERS_MAX: usize = 256;
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 65_536,
+            header_size: 32 * 1024,
+            headers: 100,
+            body_size: None,
+            requests: None,
+        }
+    }
+}
+
+/// How long a client may take over each phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From the first byte of a request to the end of its head; then 408.
+    pub header: Duration,
+    /// Between two reads of a request's body; then 408.
+    pub body: Duration,
+    /// Between two writes of an answer that the client is slow to take; then the connection is cut.
+    pub write: Duration,
+    /// Without a request on an open connection; then it is closed.
+    pub idle: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            header: Duration::from_secs(10),
+            body: Duration::from_secs(30),
+            write: Duration::from_secs(30),
+            idle: Duration::from_secs(60),
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Routes and the services they lead to.
+
+use std::time::Duration;
+
+/// One of `routes:`: a request that matches host and path goes to the service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Unique among routes.
+    pub name: String,
+    /// Any of these hosts; empty is every host.
+    pub hosts: Vec<HostPattern>,
+    /// Any of these paths; empty is every path.
+    pub paths: Vec<PathPattern>,
+    /// Index into `Config::services`.
+    pub service: usize,
+}
+
+/// Which hosts a route serves. Names are lower case, without port and without trailing dot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostPattern {
+    /// `api.example.com`
+    Exact(String),
+    /// `*.example.com`: holds `.example.com`; one label or more stands before it.
+    Suffix(String),
+}
+
+/// Which paths a route serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathPattern {
+    /// `= /exact`: this path alone.
+    Exact(String),
+    /// `/v1`: this path and all below it (`/v1`, `/v1/x`, not `/v10`); `/v1/` all below it.
+    Prefix(String),
+    /// `~ ^/v[0-9]+/items$`: a regular expression that is known to compile.
+    Regex(String),
+}
+
+/// One of `services:`: policy and upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Unique among services.
+    pub name: String,
+    /// Index into `Config::upstreams`.
+    pub upstream: usize,
+    /// How long a backend may take.
+    pub timeouts: ServiceTimeouts,
+}
+
+/// How long a backend may take over each phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServiceTimeouts {
+    /// To accept a connection; then another backend is tried, then 504.
+    pub connect: Duration,
+    /// From the request to the head of its answer; then 504.
+    pub response: Duration,
+    /// Between two reads or writes of a body; then the exchange is cut.
+    pub idle: Duration,
+}
+
+impl Default for ServiceTimeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(1),
+            response: Duration::from_secs(30),
+            idle: Duration::from_secs(60),
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Upstreams: sets of targets with an algorithm and a health policy.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+/// One of `upstreams:`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// Unique among upstreams.
+    pub name: String,
+    /// How a backend is chosen.
+    pub algorithm: AlgorithmName,
+    /// Never empty; no address twice.
+    pub targets: Vec<Target>,
+    /// How targets are probed; `None` is not at all, and every target counts as up.
+    pub health: Option<ActiveCheck>,
+}
+
+/// A configured member of an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its share among the targets.
+    pub weight: Weight,
+}
+
+/// A share: 1 to 65,535; 100 where none is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Weight(pub NonZeroU16);
+
+impl Weight {
+    /// The share as a number.
+    #[must_use]
+    pub fn value(self) -> u32 {
+        u32::from(self.0.get())
+    }
+}
+
+impl Default for Weight {
+    fn default() -> Self {
+        const HUNDRED: NonZeroU16 = NonZeroU16::new(100).unwrap();
+        Self(HUNDRED)
+    }
+}
+
+/// The algorithms that `weir-balance` implements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum AlgorithmName {
+    /// In turn, in proportion to the weights.
+    #[default]
+    RoundRobin,
+    /// The backend with the fewest open requests for its weight.
+    LeastRequests,
+}
+
+impl AlgorithmName {
+    /// Every algorithm with the word users type for it.
+    pub const NAMES: [(&'static str, Self); 2] =
+        [("round-robin", Self::RoundRobin), ("least-requests", Self::LeastRequests)];
+}
+
+/// `health.active:` of an upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ActiveCheck {
+    /// What a probe does.
+    pub kind: CheckKind,
+    /// Between two probes of a target.
+    pub interval: Duration,
+    /// How long a probe may take.
+    pub timeout: Duration,
+    /// Good probes in a row that bring a target up.
+    pub rise: u32,
+    /// Bad probes in a row that take a target down.
+    pub fall: u32,
+}
+
+/// What a probe does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CheckKind {
+    /// `GET path`; 200–399 is good.
+    Http {
+        /// Absolute path, as it goes on the request line.
+        path: String,
+    },
+    /// A TCP connection that opens is good.
+    Tcp,
+}
