@@ -63,8 +63,7 @@ impl Cidr {
     #[must_use]
     pub fn contains(self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        address.is_ipv4() == self.address.is_ipv4()
-            && Self::new(address, self.length) == Some(self)
+        address.is_ipv4() == self.address.is_ipv4() && Self::new(address, self.length) == Some(self)
     }
 
     /// Whether the prefix is a default route: every address of its family.

@@ -62,6 +62,10 @@ pub enum LogLevel {
 
 impl LogLevel {
     /// Every level with the word users type for it.
-    pub const NAMES: [(&'static str, Self); 4] =
-        [("error", Self::Error), ("warn", Self::Warn), ("info", Self::Info), ("debug", Self::Debug)];
+    pub const NAMES: [(&'static str, Self); 4] = [
+        ("error", Self::Error),
+        ("warn", Self::Warn),
+        ("info", Self::Info),
+        ("debug", Self::Debug),
+    ];
 }
