@@ -99,18 +99,22 @@ impl Backend {
         self.health.store(health as u8, Ordering::Relaxed);
     }
 
-    /// Counts a request that goes to this backend, until the answer is dropped.
+    /// A request that this backend was chosen for is open, until the answer is dropped.
     #[must_use]
     pub fn open_request(self: &Arc<Self>) -> OpenRequest {
         self.open.fetch_add(1, Ordering::Relaxed);
-        self.requests.fetch_add(1, Ordering::Relaxed);
         OpenRequest(Arc::clone(self))
     }
 
-    /// Requests that were sent here and are not answered in full.
+    /// Requests that this backend was chosen for and that are not answered in full.
     #[must_use]
     pub fn open(&self) -> u32 {
         self.open.load(Ordering::Relaxed)
+    }
+
+    /// Counts a request that is sent here.
+    pub fn count_request(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Requests that were sent here since the process started.

@@ -1,1 +1,34 @@
-//! The reactors.
+//! The reactors: accept, parse, route, forward.
+//!
+//! The way of a request: `listener` accepts → `client` reads its head → `exchange` forwards it, by
+//! way of `route` and `attempts` → `answer` passes the backend's answer on.
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
+mod answer;
+mod attempts;
+mod buffer;
+mod client;
+mod counters;
+mod engine;
+mod exchange;
+mod forwarded;
+mod http1;
+mod io;
+mod listener;
+mod pool;
+mod reactor;
+mod refusal;
+mod route;
+mod snapshot;
+mod timers;
+mod transfer;
+
+pub use counters::{Counter, Counters, DURATION_BOUNDS_US};
+pub use engine::{Engine, EngineError, ListenerStatus, Plan};
+pub use refusal::Refusal;
+pub use route::RouteTable;
+pub use snapshot::Snapshot;

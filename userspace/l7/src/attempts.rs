@@ -1,0 +1,74 @@
+//! To which backend a request is sent, and whether it may be sent to another.
+
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use weir_balance::{Backend, BackendId, OpenRequest};
+
+use crate::reactor::Reactor;
+use crate::refusal::Refusal;
+use crate::snapshot::Service;
+
+/// The attempts at one request. A backend that cannot be reached costs an attempt nothing: the next
+/// one is tried until all were. One that dies before it answers is replaced once.
+pub(crate) struct Attempts<'a> {
+    service: &'a Service,
+    unreachable: Vec<BackendId>,
+    died: Option<BackendId>,
+}
+
+/// A connection to the backend that a request was given to.
+pub(crate) struct BackendConnection {
+    pub(crate) stream: TcpStream,
+    pub(crate) open: OpenRequest,
+}
+
+impl<'a> Attempts<'a> {
+    pub(crate) fn new(service: &'a Service) -> Self {
+        Self { service, unreachable: Vec::new(), died: None }
+    }
+
+    /// A connection from the pool, or a new one, to the backend whose turn it is.
+    pub(crate) async fn connect(
+        &mut self,
+        reactor: &Reactor,
+    ) -> Result<BackendConnection, Refusal> {
+        let mut refusal = Refusal::NoBackend;
+        loop {
+            let backend = self.pick().ok_or(refusal)?;
+            let open = backend.open_request();
+            if let Some(stream) = reactor.pool.take(backend.id()) {
+                return Ok(BackendConnection { stream, open });
+            }
+            match timeout(self.service.timeouts.connect, TcpStream::connect(backend.address()))
+                .await
+            {
+                Ok(Ok(stream)) => {
+                    // A request that is written in one piece must not wait for an acknowledgement.
+                    let _ = stream.set_nodelay(true);
+                    return Ok(BackendConnection { stream, open });
+                }
+                Ok(Err(_)) => refusal = Refusal::ConnectFailed,
+                Err(_) => refusal = Refusal::ConnectTimeout,
+            }
+            backend.count_failure();
+            self.unreachable.push(backend.id());
+        }
+    }
+
+    /// Whether there may be another attempt after `backend` died before it answered.
+    pub(crate) fn may_replace(&mut self, backend: &Backend) -> bool {
+        self.died.replace(backend.id()).is_none()
+    }
+
+    /// Another backend than the one that died where there is one: else it may only have closed an
+    /// idle connection, and a new one will do.
+    fn pick(&self) -> Option<&'a Arc<Backend>> {
+        let upstream = &self.service.upstream;
+        let Some(died) = self.died else { return upstream.pick(&self.unreachable) };
+        let mut avoided = self.unreachable.clone();
+        avoided.push(died);
+        upstream.pick(&avoided).or_else(|| upstream.pick(&self.unreachable))
+    }
+}

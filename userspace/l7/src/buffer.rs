@@ -1,0 +1,164 @@
+//! Read buffers: leased from the reactor while bytes are in flight, given back when idle.
+
+use std::cell::RefCell;
+use std::mem;
+use std::rc::Rc;
+
+/// What a buffer holds at first: most heads with most small bodies.
+pub(crate) const SMALL: usize = 16 * 1024;
+/// What a buffer holds while a large body passes: fewer system calls a byte.
+pub(crate) const LARGE: usize = 256 * 1024;
+/// Unused buffers of each size that a reactor keeps.
+const SMALL_KEPT_MAX: usize = 1024;
+const LARGE_KEPT_MAX: usize = 16;
+
+/// The unused buffers of one reactor.
+#[derive(Debug, Default)]
+pub(crate) struct Buffers {
+    small: RefCell<Vec<Vec<u8>>>,
+    large: RefCell<Vec<Vec<u8>>>,
+}
+
+impl Buffers {
+    /// A buffer that holds no memory yet.
+    pub(crate) fn buffer(self: &Rc<Self>) -> Buffer {
+        Buffer { bytes: Vec::new(), start: 0, end: 0, buffers: Rc::clone(self) }
+    }
+
+    fn take(&self, size: usize) -> Vec<u8> {
+        let kept = match size {
+            SMALL => self.small.borrow_mut().pop(),
+            LARGE => self.large.borrow_mut().pop(),
+            _ => None,
+        };
+        kept.unwrap_or_else(|| vec![0; size])
+    }
+
+    fn give_back(&self, bytes: Vec<u8>) {
+        let (kept, max) = match bytes.len() {
+            SMALL => (&self.small, SMALL_KEPT_MAX),
+            LARGE => (&self.large, LARGE_KEPT_MAX),
+            _ => return,
+        };
+        let mut kept = kept.borrow_mut();
+        if kept.len() < max {
+            kept.push(bytes);
+        }
+    }
+}
+
+/// Bytes that were read and not yet used: `bytes[start..end]`.
+#[derive(Debug)]
+pub(crate) struct Buffer {
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
+    buffers: Rc<Buffers>,
+}
+
+impl Buffer {
+    /// What was read and not yet used.
+    pub(crate) fn data(&self) -> &[u8] {
+        self.bytes.get(self.start..self.end).unwrap_or_default()
+    }
+
+    /// Whether nothing is left to use.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Where to read to: memory is leased if there was none, and moved together at the end of it.
+    /// Empty when the buffer is full.
+    pub(crate) fn space(&mut self) -> &mut [u8] {
+        if self.bytes.is_empty() {
+            self.bytes = self.buffers.take(SMALL);
+        }
+        if self.is_empty() {
+            (self.start, self.end) = (0, 0);
+        } else if self.end == self.bytes.len() {
+            self.bytes.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        self.bytes.get_mut(self.end..).unwrap_or_default()
+    }
+
+    /// `count` bytes were read into [`Buffer::space`].
+    pub(crate) fn filled(&mut self, count: usize) {
+        self.end = (self.end + count).min(self.bytes.len());
+    }
+
+    /// `count` bytes were used.
+    pub(crate) fn consume(&mut self, count: usize) {
+        self.start = (self.start + count).min(self.end);
+    }
+
+    /// Makes room for `size` bytes in all, keeping what is there.
+    pub(crate) fn grow(&mut self, size: usize) {
+        if self.bytes.len() >= size {
+            return;
+        }
+        let mut bytes = self.buffers.take(size);
+        let held = self.data().len();
+        if let Some(place) = bytes.get_mut(..held) {
+            place.copy_from_slice(self.data());
+        }
+        self.buffers.give_back(mem::replace(&mut self.bytes, bytes));
+        (self.start, self.end) = (0, held);
+    }
+
+    /// How many bytes it can hold now.
+    pub(crate) fn capacity(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Gives the memory back if no byte is left.
+    pub(crate) fn release(&mut self) {
+        if self.is_empty() {
+            (self.start, self.end) = (0, 0);
+            self.buffers.give_back(mem::take(&mut self.bytes));
+        }
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        self.buffers.give_back(mem::take(&mut self.bytes));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(buffer: &mut Buffer, bytes: &[u8]) {
+        buffer.space()[..bytes.len()].copy_from_slice(bytes);
+        buffer.filled(bytes.len());
+    }
+
+    #[test]
+    fn keeps_what_is_not_used_when_it_moves_and_grows() {
+        let mut buffer = Rc::new(Buffers::default()).buffer();
+        put(&mut buffer, b"head|body");
+        buffer.consume(5);
+        buffer.filled(SMALL);
+        assert!(buffer.data().starts_with(b"body"));
+        assert_eq!(buffer.space().len(), 5);
+        buffer.grow(LARGE);
+        assert!(buffer.data().starts_with(b"body"));
+        assert_eq!(buffer.space().len(), LARGE - SMALL + 5);
+    }
+
+    #[test]
+    fn memory_goes_back_when_empty_and_is_used_again() {
+        let buffers = Rc::new(Buffers::default());
+        let mut buffer = buffers.buffer();
+        put(&mut buffer, b"x");
+        buffer.release();
+        assert!(buffers.small.borrow().is_empty());
+        buffer.consume(1);
+        buffer.release();
+        assert_eq!(buffers.small.borrow().len(), 1);
+        assert_eq!(buffers.buffer().space().len(), SMALL);
+        assert_eq!(buffers.small.borrow().len(), 1);
+    }
+}

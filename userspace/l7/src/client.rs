@@ -1,0 +1,383 @@
+//! One client connection: request after request until one side has had enough.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+
+use crate::answer::AnswerSide;
+use crate::buffer::Buffer;
+use crate::exchange;
+use crate::forwarded::{self, ClientSide};
+use crate::http1::body::Body;
+use crate::http1::chunked::{Chunked, Malformed, Piece};
+use crate::http1::request::{BodyLength, RequestHead};
+use crate::http1::response::ResponseHead;
+use crate::http1::scan::HeadScan;
+use crate::io::{Wait, read, write};
+use crate::listener::Listener;
+use crate::reactor::Reactor;
+use crate::refusal::Refusal;
+use crate::snapshot::ListenerPolicy;
+use crate::timers::Timer;
+
+/// How long, and for how many bytes, a client that was refused is listened to, so that it can read
+/// why: closing at once would reset the connection and throw our answer away.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+const LINGER_SIZE_MAX: usize = 1024 * 1024;
+/// Empty lines before a request that are overlooked (RFC 9112 section 2.2).
+const BLANK_LINES_MAX: usize = 1;
+
+/// A client connection with what it needs from request to request.
+pub(crate) struct Client<'stream> {
+    pub(crate) reactor: Rc<Reactor>,
+    listener: Rc<Listener>,
+    pub(crate) policy: ListenerPolicy,
+    side: ClientSide,
+    source: ReadHalf<'stream>,
+    sink: WriteHalf<'stream>,
+    pub(crate) timer: Timer,
+    /// What was read: the head of the current request and what follows it.
+    pub(crate) input: Buffer,
+    pub(crate) request: RequestHead,
+    pub(crate) body: BodyPlace,
+    pub(crate) request_id: Vec<u8>,
+    pub(crate) to_backend: Vec<u8>,
+    from_backend: Buffer,
+    response: ResponseHead,
+    pub(crate) to_client: Vec<u8>,
+    answer_began: Cell<bool>,
+    served: u64,
+}
+
+/// Where the body of the current request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BodyPlace {
+    /// All of it, so many bytes, behind the head in the input.
+    Whole(usize),
+    /// Still on its way. The head is gone from the input.
+    Streaming,
+}
+
+/// What becomes of a connection after an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// It serves another request.
+    Keep,
+    /// It is closed.
+    Close,
+    /// It is closed once the client has had time to read the answer.
+    Linger,
+    /// It is reset, so that nobody takes what was sent for the whole answer.
+    Abort,
+}
+
+/// What came of waiting for a request.
+enum Arrival {
+    Request,
+    Refused(Refusal),
+    Gone,
+}
+
+/// The request's side of an exchange.
+pub(crate) struct RequestSide<'a, 'stream> {
+    pub(crate) source: &'a mut ReadHalf<'stream>,
+    pub(crate) buffer: &'a mut Buffer,
+    pub(crate) head: &'a mut Vec<u8>,
+}
+
+/// Serves a connection until it is closed.
+pub(crate) async fn serve(
+    reactor: Rc<Reactor>,
+    listener: Rc<Listener>,
+    mut stream: TcpStream,
+    peer: SocketAddr,
+) {
+    let Some(policy) = reactor.snapshot().listener(listener.configured).copied() else { return };
+    let (source, sink) = stream.split();
+    let mut client = Client {
+        side: ClientSide::new(peer, listener.bound),
+        timer: reactor.timers.timer(),
+        input: reactor.buffers.buffer(),
+        from_backend: reactor.buffers.buffer(),
+        request: RequestHead::default(),
+        body: BodyPlace::Whole(0),
+        request_id: Vec::new(),
+        to_backend: Vec::new(),
+        response: ResponseHead::default(),
+        to_client: Vec::new(),
+        answer_began: Cell::new(false),
+        served: 0,
+        reactor,
+        listener,
+        policy,
+        source,
+        sink,
+    };
+    let last = loop {
+        let next = match client.next_request().await {
+            Arrival::Request => exchange::serve(&mut client).await,
+            Arrival::Refused(refusal) => client.answer_unreadable(refusal).await,
+            Arrival::Gone => Next::Close,
+        };
+        if next != Next::Keep {
+            break next;
+        }
+    };
+    if last == Next::Linger {
+        client.linger().await;
+    }
+    drop(client);
+    if last == Next::Abort {
+        let _ = stream.set_zero_linger();
+    }
+}
+
+impl<'stream> Client<'stream> {
+    /// The bytes of the current request's head.
+    pub(crate) fn head(&self) -> &[u8] {
+        self.input.data().get(..self.request.length).unwrap_or_default()
+    }
+
+    async fn next_request(&mut self) -> Arrival {
+        if self.input.is_empty() {
+            self.release_memory();
+            if !self.wait_for_first_byte().await {
+                return Arrival::Gone;
+            }
+        }
+        if let Some(policy) = self.reactor.snapshot().listener(self.listener.configured) {
+            self.policy = *policy;
+        }
+        self.timer.arm(self.policy.timeouts.header);
+        match self.read_head().await {
+            Ok(Some(length)) => {
+                let head = self.input.data().get(..length).unwrap_or_default();
+                match self.request.parse(head, &self.policy.limits) {
+                    Ok(()) => Arrival::Request,
+                    Err(refusal) => Arrival::Refused(refusal),
+                }
+            }
+            Ok(None) => Arrival::Gone,
+            Err(refusal) => Arrival::Refused(refusal),
+        }
+    }
+
+    /// Holds no memory while a client thinks. False when there will be no request.
+    async fn wait_for_first_byte(&mut self) -> bool {
+        // A client that connects has something to say; one that was served may come back later.
+        let timeouts = &self.policy.timeouts;
+        self.timer.arm(if self.served == 0 { timeouts.header } else { timeouts.idle });
+        poll_fn(|context| {
+            if self.source.as_ref().poll_read_ready(context).is_ready() {
+                return Poll::Ready(true);
+            }
+            self.timer.register(context);
+            if self.timer.fired() || self.is_draining() {
+                Poll::Ready(false)
+            } else {
+                Poll::Pending
+            }
+        })
+        .await
+    }
+
+    /// The length of the head at the start of the input; `None` when the client closed.
+    async fn read_head(&mut self) -> Result<Option<usize>, Refusal> {
+        let size_max = self.policy.limits.header_size;
+        let (mut scan, mut blank_lines) = (HeadScan::default(), 0);
+        loop {
+            match scan.end(self.input.data()) {
+                Err(_) => return Err(Refusal::BadRequest("line ends without carriage return")),
+                Ok(Some(2)) if blank_lines < BLANK_LINES_MAX => {
+                    blank_lines += 1;
+                    self.input.consume(2);
+                    scan = HeadScan::default();
+                    continue;
+                }
+                Ok(Some(length)) if length <= size_max => return Ok(Some(length)),
+                Ok(None) if self.input.data().len() < size_max => {}
+                Ok(_) => return Err(Refusal::HeaderTooLarge),
+            }
+            let held = self.input.data().len();
+            if held > 0 && held == self.input.capacity() {
+                self.input.grow((held * 2).min(weir_model::Limits::HEADER_SIZE_MAX));
+            }
+            match read(&mut self.source, self.input.space(), &self.timer, Wait::Armed).await {
+                Ok(0) => return Ok(None),
+                Ok(count) => self.input.filled(count),
+                Err(crate::io::IoError::TimedOut) => return Err(Refusal::HeaderTimeout),
+                Err(_) => return Ok(None),
+            }
+        }
+    }
+
+    /// Finds out whether the whole body is at hand, and refuses one that is too large.
+    pub(crate) fn locate_body(&mut self) -> Result<(), Refusal> {
+        let behind = self.input.data().get(self.request.length..).unwrap_or_default();
+        let size_max = self.policy.limits.body_size.unwrap_or(u64::MAX);
+        self.body = match self.request.body {
+            BodyLength::None => BodyPlace::Whole(0),
+            BodyLength::Bytes(size) if size > size_max => return Err(Refusal::BodyTooLarge),
+            BodyLength::Bytes(size) => match usize::try_from(size) {
+                Ok(size) if size <= behind.len() => BodyPlace::Whole(size),
+                _ => BodyPlace::Streaming,
+            },
+            BodyLength::Chunked => match whole_chunked(behind, size_max)? {
+                Some(size) => BodyPlace::Whole(size),
+                None => BodyPlace::Streaming,
+            },
+        };
+        Ok(())
+    }
+
+    /// Writes down the head as the backend gets it.
+    pub(crate) fn append_request(&mut self) {
+        let head = self.input.data().get(..self.request.length).unwrap_or_default();
+        let random = || self.reactor.random();
+        forwarded::set_request_id(Some((&self.request, head)), random, &mut self.request_id);
+        self.to_backend.clear();
+        let id = &self.request_id;
+        forwarded::append_request(&self.request, head, &self.side, id, &mut self.to_backend);
+        if self.body == BodyPlace::Streaming {
+            self.input.consume(self.request.length);
+        }
+        self.to_client.clear();
+        self.answer_began.set(false);
+    }
+
+    /// How the body of the current request is delimited, before any of it was read.
+    pub(crate) fn request_body(&self) -> Body {
+        match self.request.body {
+            BodyLength::None => Body::EMPTY,
+            BodyLength::Bytes(size) => Body::Length(size),
+            BodyLength::Chunked => Body::Chunked(Chunked::default()),
+        }
+    }
+
+    /// Whether the request may be sent again although a backend may have acted on it.
+    pub(crate) fn is_repeatable(&self) -> bool {
+        self.request.is_idempotent && self.body != BodyPlace::Streaming
+    }
+
+    /// The two directions of an exchange, to be driven at the same time.
+    pub(crate) fn halves<'a>(
+        &'a mut self,
+        sent: &'a Cell<bool>,
+    ) -> (RequestSide<'a, 'stream>, AnswerSide<'a, 'stream>) {
+        let last = self.policy.limits.requests.is_some_and(|max| self.served + 1 >= max);
+        let keep_alive = self.request.keep_alive && !last && !self.is_draining();
+        self.to_client.clear();
+        self.from_backend.consume(usize::MAX / 2);
+        let request = RequestSide {
+            source: &mut self.source,
+            buffer: &mut self.input,
+            head: &mut self.to_backend,
+        };
+        let answer = AnswerSide {
+            sink: &mut self.sink,
+            buffer: &mut self.from_backend,
+            response: &mut self.response,
+            out: &mut self.to_client,
+            timer: &self.timer,
+            version: self.request.version,
+            to_head_request: self.request.is_head,
+            write_timeout: self.policy.timeouts.write,
+            keep_alive,
+            began: &self.answer_began,
+            sent,
+        };
+        (request, answer)
+    }
+
+    /// The current request is done with.
+    pub(crate) fn consume_request(&mut self) {
+        self.served += 1;
+        if let BodyPlace::Whole(size) = self.body {
+            self.input.consume(self.request.length + size);
+        }
+    }
+
+    /// Answers a request ourselves: the only place where a refusal becomes bytes.
+    pub(crate) async fn answer(&mut self, refusal: Refusal) -> Next {
+        if self.request_id.is_empty() {
+            let random = || self.reactor.random();
+            forwarded::set_request_id(None, random, &mut self.request_id);
+        }
+        let whole = matches!(self.body, BodyPlace::Whole(_)) && !refusal.closes();
+        let keep_alive = whole && self.request.keep_alive && !self.is_draining();
+        self.reactor.counters.refused(refusal);
+        self.to_client.clear();
+        exchange::append_refusal(self, refusal, keep_alive);
+        let wait = Wait::AtMost(self.policy.timeouts.write);
+        if write(&mut self.sink, &self.to_client, &[], &self.timer, wait).await.is_err() {
+            return Next::Close;
+        }
+        self.consume_request();
+        self.request_id.clear();
+        match (keep_alive, whole) {
+            (true, _) => Next::Keep,
+            (false, true) => Next::Close,
+            (false, false) => Next::Linger,
+        }
+    }
+
+    /// Answers a request whose head could not be read.
+    async fn answer_unreadable(&mut self, refusal: Refusal) -> Next {
+        self.reactor.counters.requests.add(1);
+        self.request = RequestHead::default();
+        self.request_id.clear();
+        self.answer(refusal).await
+    }
+
+    /// Closes our direction and reads on for a while, so that our last answer arrives.
+    async fn linger(&mut self) {
+        use tokio::io::AsyncWriteExt;
+        if self.sink.shutdown().await.is_err() {
+            return;
+        }
+        self.timer.arm(LINGER_TIMEOUT);
+        let mut discarded = 0;
+        while discarded < LINGER_SIZE_MAX {
+            self.input.consume(usize::MAX / 2);
+            match read(&mut self.source, self.input.space(), &self.timer, Wait::Armed).await {
+                Ok(count) if count > 0 => discarded += count,
+                _ => return,
+            }
+        }
+    }
+
+    fn is_draining(&self) -> bool {
+        self.reactor.draining.get() || self.listener.closing.get()
+    }
+
+    fn release_memory(&mut self) {
+        self.input.release();
+        self.from_backend.consume(usize::MAX / 2);
+        self.from_backend.release();
+        self.timer.disarm();
+    }
+}
+
+/// The length of a chunked body that is there in whole; `None` if it is not.
+fn whole_chunked(bytes: &[u8], size_max: u64) -> Result<Option<usize>, Refusal> {
+    let (mut body, mut used, mut content) = (Chunked::default(), 0, 0u64);
+    loop {
+        match body.next(bytes.get(used..).unwrap_or_default()) {
+            Ok(Piece::Data(count)) => {
+                used += count;
+                content += count as u64;
+            }
+            Ok(Piece::Framing(count)) => used += count,
+            Ok(Piece::End) if content <= size_max => return Ok(Some(used)),
+            Ok(Piece::End) => return Err(Refusal::BodyTooLarge),
+            Ok(Piece::Incomplete) => return Ok(None),
+            Err(Malformed(how)) => return Err(Refusal::BadRequest(how)),
+        }
+    }
+}

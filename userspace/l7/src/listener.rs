@@ -1,0 +1,125 @@
+//! Accepting connections on one reactor's socket of a listener.
+
+use std::cell::Cell;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::task::spawn_local;
+
+use crate::client;
+use crate::reactor::Reactor;
+use crate::refusal::Refusal;
+
+/// How long to wait when the process is out of descriptors or memory.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a listener is over all reactors.
+#[derive(Debug)]
+pub(crate) struct ListenerShared {
+    /// As configured; identifies the listener over reloads.
+    pub(crate) configured: SocketAddr,
+    /// Where it is bound: differs where port 0 was configured.
+    pub(crate) bound: SocketAddr,
+    /// Open client connections.
+    pub(crate) connections: AtomicU32,
+}
+
+/// One reactor's part in a listener.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) configured: SocketAddr,
+    pub(crate) bound: SocketAddr,
+    /// The listener was removed: connections are closed after their current request.
+    pub(crate) closing: Cell<bool>,
+    shared: Arc<ListenerShared>,
+}
+
+impl Listener {
+    pub(crate) fn new(shared: Arc<ListenerShared>) -> Self {
+        let (configured, bound) = (shared.configured, shared.bound);
+        Self { configured, bound, closing: Cell::new(false), shared }
+    }
+}
+
+/// Accepts connections until the task is ended.
+pub(crate) async fn accept(reactor: Rc<Reactor>, listener: Rc<Listener>, socket: Rc<TcpListener>) {
+    loop {
+        match socket.accept().await {
+            Ok((stream, peer)) => admit(&reactor, &listener, stream, peer),
+            Err(error) if is_exhausted(&error) => {
+                tracing::warn!(listener = %listener.bound, "accept: {error}");
+                tokio::time::sleep(EXHAUSTED_PAUSE).await;
+            }
+            // The client gave up while it waited in the queue.
+            Err(_) => {}
+        }
+    }
+}
+
+/// Accepts what waits in the queue already: closing the socket would reset it.
+pub(crate) fn accept_rest(reactor: &Rc<Reactor>, listener: &Rc<Listener>, socket: &TcpListener) {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    while let std::task::Poll::Ready(Ok((stream, peer))) = socket.poll_accept(&mut context) {
+        admit(reactor, listener, stream, peer);
+    }
+}
+
+fn admit(
+    reactor: &Rc<Reactor>,
+    listener: &Rc<Listener>,
+    stream: tokio::net::TcpStream,
+    peer: SocketAddr,
+) {
+    reactor.counters.connections.add(1);
+    let open = OpenConnection::new(reactor, listener);
+    let snapshot = reactor.snapshot();
+    let max = snapshot.listener(listener.configured).map(|policy| policy.limits.connections);
+    if max.is_some_and(|max| open.count > max) {
+        reactor.counters.refused(Refusal::TooManyConnections);
+        return;
+    }
+    let (reactor, listener) = (Rc::clone(reactor), Rc::clone(listener));
+    spawn_local(async move {
+        client::serve(reactor, listener, stream, peer).await;
+        drop(open);
+    });
+}
+
+/// Counts a connection while it is open.
+struct OpenConnection {
+    reactor: Rc<Reactor>,
+    shared: Arc<ListenerShared>,
+    /// Open connections of the listener, with this one.
+    count: u32,
+}
+
+impl OpenConnection {
+    fn new(reactor: &Rc<Reactor>, listener: &Listener) -> Self {
+        let shared = Arc::clone(&listener.shared);
+        let count = shared.connections.fetch_add(1, Ordering::Relaxed) + 1;
+        reactor.open.set(reactor.open.get() + 1);
+        Self { reactor: Rc::clone(reactor), shared, count }
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        self.reactor.open.set(self.reactor.open.get() - 1);
+        if self.reactor.open.get() == 0 {
+            self.reactor.idle.notify_waiters();
+        }
+    }
+}
+
+fn is_exhausted(error: &io::Error) -> bool {
+    // EMFILE, ENFILE, ENOBUFS, ENOMEM: the connection stays in the queue and would be tried forever.
+    use rustix::io::Errno;
+    let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|errno| exhausted.contains(&errno))
+}

@@ -1,0 +1,227 @@
+//! One thread, one event loop, with listeners, pools, timers and counters of its own.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::{JoinHandle, spawn_local};
+use weir_balance::BackendId;
+
+use crate::buffer::Buffers;
+use crate::counters::Counters;
+use crate::listener::{self, Listener, ListenerShared};
+use crate::pool::Pool;
+use crate::snapshot::Snapshot;
+use crate::timers::{TICK_MS, Timers};
+
+/// Between two looks at idle backend connections.
+const PRUNE_TICKS: u64 = 20;
+
+/// What the engine asks of a reactor.
+pub(crate) enum Order {
+    /// Serve by this snapshot, on these sockets besides those that it still has.
+    Apply { snapshot: Arc<Snapshot>, added: Vec<NewSocket>, done: oneshot::Sender<()> },
+    /// Accept nothing more; answer when the last connection is closed.
+    Drain { done: oneshot::Sender<()> },
+}
+
+/// A bound socket for one reactor.
+pub(crate) struct NewSocket {
+    pub(crate) shared: Arc<ListenerShared>,
+    pub(crate) socket: std::net::TcpListener,
+}
+
+/// What the tasks of one reactor share. Never leaves its thread.
+pub(crate) struct Reactor {
+    snapshot: RefCell<Rc<OwnSnapshot>>,
+    pub(crate) timers: Rc<Timers>,
+    pub(crate) buffers: Rc<Buffers>,
+    pub(crate) pool: Pool,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) draining: Cell<bool>,
+    /// Open client connections.
+    pub(crate) open: Cell<usize>,
+    /// Told when `open` becomes 0.
+    pub(crate) idle: Notify,
+    random: Cell<u64>,
+    started: Instant,
+    /// Time since `started`, as of the last sweep.
+    now: Cell<Duration>,
+}
+
+/// A reactor's own hold on the shared snapshot: every request takes it, and the shared count would
+/// bounce between cores.
+pub(crate) struct OwnSnapshot(Arc<Snapshot>);
+
+impl Deref for OwnSnapshot {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        &self.0
+    }
+}
+
+impl Reactor {
+    fn new(snapshot: Arc<Snapshot>, counters: Arc<Counters>, seed: u64) -> Self {
+        Self {
+            snapshot: RefCell::new(Rc::new(OwnSnapshot(snapshot))),
+            timers: Rc::new(Timers::default()),
+            buffers: Rc::new(Buffers::default()),
+            pool: Pool::default(),
+            counters,
+            draining: Cell::new(false),
+            open: Cell::new(0),
+            idle: Notify::new(),
+            random: Cell::new(seed),
+            started: Instant::now(),
+            now: Cell::new(Duration::ZERO),
+        }
+    }
+
+    /// What the next request is served by.
+    pub(crate) fn snapshot(&self) -> Rc<OwnSnapshot> {
+        Rc::clone(&self.snapshot.borrow())
+    }
+
+    /// Keeps a backend connection for the next request.
+    pub(crate) fn keep(&self, backend: BackendId, stream: TcpStream) {
+        self.pool.put(backend, stream, self.now.get());
+    }
+
+    /// 128 bits for names, not for secrets (two steps of SplitMix64).
+    pub(crate) fn random(&self) -> u128 {
+        let step = || {
+            let state = self.random.get().wrapping_add(0x9E37_79B9_7F4A_7C15);
+            self.random.set(state);
+            let mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+            mixed ^ (mixed >> 31)
+        };
+        u128::from(step()) << 64 | u128::from(step())
+    }
+}
+
+/// How to run a reactor.
+pub(crate) struct Setup {
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) orders: mpsc::UnboundedReceiver<Order>,
+    pub(crate) seed: u64,
+}
+
+/// Runs a reactor on this thread until its orders end.
+pub(crate) fn run(setup: Setup) -> io::Result<()> {
+    let Setup { snapshot, counters, mut orders, seed } = setup;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build_local(tokio::runtime::LocalOptions::default())?;
+    runtime.block_on(async move {
+        let reactor = Rc::new(Reactor::new(snapshot, counters, seed));
+        let sweep = spawn_local(sweep(Rc::clone(&reactor)));
+        let mut listening = Listening::default();
+        while let Some(order) = orders.recv().await {
+            match order {
+                Order::Apply { snapshot, added, done } => {
+                    *reactor.snapshot.borrow_mut() = Rc::new(OwnSnapshot(snapshot));
+                    listening.close_removed(&reactor);
+                    added.into_iter().for_each(|socket| listening.add(&reactor, socket));
+                    let _ = done.send(());
+                }
+                Order::Drain { done } => {
+                    reactor.draining.set(true);
+                    listening.close_all(&reactor);
+                    reactor.timers.wake_all();
+                    spawn_local(answer_when_idle(Rc::clone(&reactor), done));
+                }
+            }
+        }
+        sweep.abort();
+    });
+    Ok(())
+}
+
+/// The sockets that a reactor accepts from, by configured address.
+#[derive(Default)]
+struct Listening(HashMap<SocketAddr, Accepting>);
+
+struct Accepting {
+    listener: Rc<Listener>,
+    socket: Rc<TcpListener>,
+    task: JoinHandle<()>,
+}
+
+impl Listening {
+    fn add(&mut self, reactor: &Rc<Reactor>, NewSocket { shared, socket }: NewSocket) {
+        let configured = shared.configured;
+        match TcpListener::from_std(socket) {
+            Ok(socket) => {
+                let (listener, socket) = (Rc::new(Listener::new(shared)), Rc::new(socket));
+                let accept =
+                    listener::accept(Rc::clone(reactor), Rc::clone(&listener), Rc::clone(&socket));
+                let task = spawn_local(accept);
+                self.0.insert(configured, Accepting { listener, socket, task });
+            }
+            Err(error) => tracing::error!(listener = %configured, "register socket: {error}"),
+        }
+    }
+
+    fn close_removed(&mut self, reactor: &Rc<Reactor>) {
+        let snapshot = reactor.snapshot();
+        let removed: Vec<_> = self
+            .0
+            .keys()
+            .copied()
+            .filter(|&configured| snapshot.listener(configured).is_none())
+            .collect();
+        removed.into_iter().for_each(|configured| self.close(reactor, configured));
+        reactor.timers.wake_all();
+    }
+
+    fn close_all(&mut self, reactor: &Rc<Reactor>) {
+        let all: Vec<_> = self.0.keys().copied().collect();
+        all.into_iter().for_each(|configured| self.close(reactor, configured));
+    }
+
+    fn close(&mut self, reactor: &Rc<Reactor>, configured: SocketAddr) {
+        if let Some(Accepting { listener, socket, task }) = self.0.remove(&configured) {
+            task.abort();
+            listener::accept_rest(reactor, &listener, &socket);
+            listener.closing.set(true);
+        }
+    }
+}
+
+async fn answer_when_idle(reactor: Rc<Reactor>, done: oneshot::Sender<()>) {
+    loop {
+        let idle = reactor.idle.notified();
+        if reactor.open.get() == 0 {
+            break;
+        }
+        idle.await;
+    }
+    let _ = done.send(());
+}
+
+/// The one clock of a reactor.
+async fn sweep(reactor: Rc<Reactor>) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(TICK_MS));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    for tick in 0u64.. {
+        ticks.tick().await;
+        let now = reactor.started.elapsed();
+        reactor.now.set(now);
+        reactor.timers.sweep(u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
+        if tick % PRUNE_TICKS == 0 {
+            let snapshot = reactor.snapshot();
+            reactor.pool.prune(now, |backend| snapshot.knows(backend));
+        }
+    }
+}

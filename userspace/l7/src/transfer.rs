@@ -1,0 +1,150 @@
+//! Bytes of a body from one side to the other, without being gathered.
+
+use std::io::Write;
+use std::time::Duration;
+
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+
+use crate::buffer::{Buffer, LARGE, SMALL};
+use crate::forwarded::Delivery;
+use crate::http1::body::Body;
+use crate::http1::chunked::{Malformed, Piece};
+use crate::io::{IoError, Wait, read, write};
+use crate::timers::Timer;
+
+/// Up to this many bytes of body are copied behind the head, which is cheaper than two slices.
+const COPY_MAX: usize = 4 * 1024;
+
+/// One body on its way.
+pub(crate) struct Transfer<'a, 'source, 'sink> {
+    pub(crate) body: Body,
+    pub(crate) delivery: Delivery,
+    pub(crate) source: &'a mut ReadHalf<'source>,
+    /// What was read from the source; may hold the beginning of the body.
+    pub(crate) buffer: &'a mut Buffer,
+    pub(crate) sink: &'a mut WriteHalf<'sink>,
+    /// What goes before the body; still there if nothing could be sent.
+    pub(crate) head: &'a mut Vec<u8>,
+    pub(crate) timer: &'a Timer,
+    pub(crate) read_timeout: Duration,
+    pub(crate) write_timeout: Duration,
+    /// Bytes of content that may pass.
+    pub(crate) size_max: Option<u64>,
+}
+
+/// Why a body did not arrive in whole, and on which side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TransferError {
+    Source(IoError),
+    Malformed(&'static str),
+    TooLarge,
+    Sink(IoError),
+}
+
+/// What of the buffer goes on next.
+struct Portion {
+    /// Bytes at the start of the buffer that go on as they are.
+    verbatim: usize,
+    /// Bytes at the start of the buffer that are done with.
+    used: usize,
+    ended: bool,
+}
+
+impl Transfer<'_, '_, '_> {
+    /// Sends the head and the whole body. The buffer holds what came after it.
+    pub(crate) async fn run(mut self) -> Result<(), TransferError> {
+        loop {
+            let portion = self.portion()?;
+            self.send(&portion).await?;
+            if portion.ended {
+                return Ok(());
+            }
+            if self.read().await? == 0 {
+                return self.end_at_close().await;
+            }
+        }
+    }
+
+    fn portion(&mut self) -> Result<Portion, TransferError> {
+        let (mut used, mut content) = (0, 0u64);
+        let data = self.buffer.data();
+        let ended = loop {
+            let rest = data.get(used..).unwrap_or_default();
+            let count = match self.body.next(rest) {
+                Ok(Piece::Data(count)) => {
+                    content += count as u64;
+                    let piece = rest.get(..count).unwrap_or_default();
+                    append_content(piece, self.delivery, self.head);
+                    count
+                }
+                Ok(Piece::Framing(count)) => count,
+                Ok(Piece::End) => break true,
+                Ok(Piece::Incomplete) => break false,
+                Err(Malformed(how)) => return Err(TransferError::Malformed(how)),
+            };
+            used += count;
+        };
+        if let Some(left) = &mut self.size_max {
+            *left = left.checked_sub(content).ok_or(TransferError::TooLarge)?;
+        }
+        let verbatim = if self.delivery == Delivery::Verbatim { used } else { 0 };
+        Ok(Portion { verbatim, used, ended })
+    }
+
+    async fn send(&mut self, portion: &Portion) -> Result<(), TransferError> {
+        let mut body = self.buffer.data().get(..portion.verbatim).unwrap_or_default();
+        let head_length = self.head.len();
+        if body.len() <= COPY_MAX && head_length > 0 {
+            self.head.extend_from_slice(body);
+            body = &[];
+        }
+        let wait = Wait::AtMost(self.write_timeout);
+        if let Err(error) = write(self.sink, self.head, body, self.timer, wait).await {
+            self.head.truncate(head_length);
+            return Err(TransferError::Sink(error));
+        }
+        self.head.clear();
+        self.buffer.consume(portion.used);
+        Ok(())
+    }
+
+    async fn read(&mut self) -> Result<usize, TransferError> {
+        let space = self.buffer.space();
+        let room = space.len();
+        let wait = Wait::AtMost(self.read_timeout);
+        let count =
+            read(self.source, space, self.timer, wait).await.map_err(TransferError::Source)?;
+        self.buffer.filled(count);
+        if count == room && self.body.is_large(SMALL) {
+            // More is waiting than fits: from here on, fewer and larger reads.
+            self.buffer.grow(LARGE);
+        }
+        Ok(count)
+    }
+
+    /// The source has nothing more to say: the end of this body, or its middle.
+    async fn end_at_close(&mut self) -> Result<(), TransferError> {
+        if !self.body.ends_at_close() {
+            return Err(TransferError::Source(IoError::Closed));
+        }
+        if self.delivery == Delivery::Chunk {
+            let wait = Wait::AtMost(self.write_timeout);
+            let last = write(self.sink, b"0\r\n\r\n", &[], self.timer, wait).await;
+            last.map_err(TransferError::Sink)?;
+        }
+        Ok(())
+    }
+}
+
+fn append_content(content: &[u8], delivery: Delivery, out: &mut Vec<u8>) {
+    match delivery {
+        Delivery::Verbatim => {}
+        Delivery::Unchunk => out.extend_from_slice(content),
+        Delivery::Chunk => {
+            // Writing to a Vec cannot fail.
+            let _ = write!(out, "{:x}\r\n", content.len());
+            out.extend_from_slice(content);
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+}
