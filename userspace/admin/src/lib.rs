@@ -1,1 +1,19 @@
-//! The admin API.
+//! The admin API and the status port: one file an endpoint, all listed in [`ENDPOINTS`].
+#![forbid(unsafe_code)]
+
+pub mod api;
+pub mod client;
+
+mod allow;
+mod bans;
+mod control;
+mod endpoint;
+mod metrics;
+mod probes;
+mod running;
+mod server;
+mod status;
+
+pub use endpoint::{ENDPOINTS, Endpoint, Port};
+pub use running::{Order, Running};
+pub use server::{serve_tcp, serve_unix};

@@ -4,8 +4,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use tokio::sync::{mpsc, oneshot};
@@ -37,7 +37,8 @@ pub enum EngineError {
 #[derive(Debug)]
 pub struct Engine {
     reactors: Vec<Handle>,
-    listeners: Vec<BoundListener>,
+    /// Those of the plan in force; held for moments, by the control side alone.
+    listeners: Mutex<Vec<BoundListener>>,
 }
 
 #[derive(Debug)]
@@ -79,7 +80,7 @@ impl Engine {
     /// The kernel refuses a thread.
     pub fn start(reactors: NonZeroUsize) -> Result<Self, EngineError> {
         let cores = allowed_cores();
-        let mut engine = Self { reactors: Vec::new(), listeners: Vec::new() };
+        let mut engine = Self { reactors: Vec::new(), listeners: Mutex::default() };
         for index in 0..reactors.get() {
             let (orders, received) = mpsc::unbounded_channel();
             let counters = Arc::<Counters>::default();
@@ -111,7 +112,8 @@ impl Engine {
         let mut plan =
             Plan { snapshot: Arc::new(snapshot), listeners: Vec::new(), added: Vec::new() };
         for Listener { name, address, .. } in listeners {
-            let open = self.listeners.iter().find(|open| open.shared.configured == *address);
+            let bound = self.bound();
+            let open = bound.iter().find(|open| open.shared.configured == *address);
             let shared = match open {
                 Some(open) => Arc::clone(&open.shared),
                 None => plan.bind(name, *address, self.reactors.len())?,
@@ -122,7 +124,7 @@ impl Engine {
     }
 
     /// Puts a plan in force. Ends when every reactor serves by it.
-    pub async fn apply(&mut self, plan: Plan) {
+    pub async fn apply(&self, plan: Plan) {
         let Plan { snapshot, listeners, added } = plan;
         let mut sockets: Vec<Vec<NewSocket>> = self.reactors.iter().map(|_| Vec::new()).collect();
         for (shared, bound) in added {
@@ -140,7 +142,7 @@ impl Engine {
             // A reactor that is gone has nothing to apply.
             let _ = reactor.await;
         }
-        self.listeners = listeners;
+        *self.bound() = listeners;
     }
 
     /// Stops accepting; ends when the last connection is closed. Idle ones are closed at once,
@@ -170,7 +172,11 @@ impl Engine {
             address: listener.shared.bound,
             connections: listener.shared.connections.load(Ordering::Relaxed),
         };
-        self.listeners.iter().map(status).collect()
+        self.bound().iter().map(status).collect()
+    }
+
+    fn bound(&self) -> MutexGuard<'_, Vec<BoundListener>> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What each reactor has done.

@@ -1,0 +1,50 @@
+//! `POST /reload` and `POST /stop`: what the main loop does on request.
+
+use std::rc::Rc;
+
+use hyper::{Method, StatusCode};
+use tokio::sync::oneshot;
+
+use crate::api::Done;
+use crate::endpoint::{Answer, Endpoint, Port};
+use crate::{Order, Running};
+
+pub(crate) const RELOAD: Endpoint = Endpoint {
+    method: Method::POST,
+    path: "/reload",
+    port: Port::Admin,
+    summary: "read the configuration again; it is applied in whole or refused",
+    answer: |running, _| Box::pin(reload(running)),
+};
+
+pub(crate) const STOP: Endpoint = Endpoint {
+    method: Method::POST,
+    path: "/stop",
+    port: Port::Admin,
+    summary: "stop once open requests are answered; `?fast=1`: at once",
+    answer: |running, request| Box::pin(stop(running, !request.flag("fast"))),
+};
+
+async fn reload(running: Rc<Running>) -> Answer {
+    let (done, reloaded) = oneshot::channel();
+    if running.orders.send(Order::Reload { done }).await.is_err() {
+        return stopping();
+    }
+    match reloaded.await {
+        Ok(Ok(done)) => Answer::json(&done),
+        Ok(Err(why)) => Answer::problem(StatusCode::BAD_REQUEST, why),
+        Err(_) => stopping(),
+    }
+}
+
+async fn stop(running: Rc<Running>, graceful: bool) -> Answer {
+    if running.orders.send(Order::Stop { graceful }).await.is_err() {
+        return stopping();
+    }
+    let message = if graceful { "stopping once open requests are answered" } else { "stopping" };
+    Answer::json(&Done { generation: running.generation.get(), message: message.to_owned() })
+}
+
+fn stopping() -> Answer {
+    Answer::problem(StatusCode::SERVICE_UNAVAILABLE, "weir is stopping")
+}

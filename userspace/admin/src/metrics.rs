@@ -1,0 +1,170 @@
+//! `GET /metrics` of the status port: Prometheus text.
+
+use std::fmt::{Display, Write};
+use std::rc::Rc;
+
+use hyper::Method;
+use weir_l7::{Counter, Counters, DURATION_BOUNDS_US, Refusal};
+
+use crate::Running;
+use crate::endpoint::{Answer, Endpoint, Port, at_once};
+
+pub(crate) const GET: Endpoint = Endpoint {
+    method: Method::GET,
+    path: "/metrics",
+    port: Port::Status,
+    summary: "all counters in Prometheus text",
+    answer: |running, _| {
+        at_once(Answer {
+            content_type: "text/plain; version=0.0.4; charset=utf-8",
+            ..Answer::text(metrics(&running))
+        })
+    },
+};
+
+fn metrics(running: &Rc<Running>) -> String {
+    let mut page = Page(String::with_capacity(16 * 1024));
+    process(running, &mut page);
+    kernel(running, &mut page);
+    listeners(running, &mut page);
+    backends(running, &mut page);
+    requests(running, &mut page);
+    durations(running, &mut page);
+    page.0
+}
+
+fn process(running: &Running, page: &mut Page) {
+    page.family("weir_info", "gauge", "The running version.");
+    page.sample("weir_info", &[("version", &env!("CARGO_PKG_VERSION"))], 1);
+    page.family("weir_generation", "gauge", "How many configurations were applied.");
+    page.sample("weir_generation", &[], running.generation.get());
+    page.family("weir_uptime_seconds", "gauge", "Seconds since the process started.");
+    page.sample("weir_uptime_seconds", &[], running.started.elapsed().as_secs());
+}
+
+fn kernel(running: &Running, page: &mut Page) {
+    let Some(kernel) = &running.kernel else { return };
+    page.family("weir_bans", "gauge", "Prefixes banned in the kernel.");
+    page.sample("weir_bans", &[], kernel.ban_count());
+    let counters = kernel.counters().unwrap_or_default();
+    page.family("weir_packets_total", "counter", "Packets by verdict and reason.");
+    for counter in &counters {
+        let labels: [(&str, &dyn Display); 2] =
+            [("verdict", &counter.verdict), ("reason", &counter.reason)];
+        page.sample("weir_packets_total", &labels, counter.packets);
+    }
+    page.family("weir_packet_bytes_total", "counter", "Bytes of packets by verdict and reason.");
+    for counter in &counters {
+        let labels: [(&str, &dyn Display); 2] =
+            [("verdict", &counter.verdict), ("reason", &counter.reason)];
+        page.sample("weir_packet_bytes_total", &labels, counter.bytes);
+    }
+}
+
+fn listeners(running: &Running, page: &mut Page) {
+    page.family("weir_listener_connections", "gauge", "Open client connections.");
+    for listener in running.engine.listeners() {
+        let labels: [(&str, &dyn Display); 1] = [("listener", &listener.name)];
+        page.sample("weir_listener_connections", &labels, listener.connections);
+    }
+    page.family("weir_connections_total", "counter", "Client connections accepted, by reactor.");
+    for (reactor, counters) in running.engine.counters().enumerate() {
+        page.sample("weir_connections_total", &[("reactor", &reactor)], counters.connections.value());
+    }
+}
+
+/// A metric of a backend: name, type, help, value.
+type BackendMetric = (&'static str, &'static str, &'static str, fn(&weir_balance::Backend) -> u64);
+
+fn backends(running: &Running, page: &mut Page) {
+    const METRICS: [BackendMetric; 4] = [
+        ("weir_backend_requests_total", "counter", "Requests sent to a backend.", |backend| {
+            backend.requests()
+        }),
+        ("weir_backend_failures_total", "counter", "Requests a backend did not answer.", |backend| {
+            backend.failures()
+        }),
+        ("weir_backend_open_requests", "gauge", "Requests not answered yet.", |backend| {
+            u64::from(backend.open())
+        }),
+        ("weir_backend_up", "gauge", "0 if the last probes were bad, else 1.", |backend| {
+            u64::from(backend.health() != weir_balance::Health::Down)
+        }),
+    ];
+    let upstreams = running.upstreams.borrow();
+    for (name, kind, help, value) in METRICS {
+        page.family(name, kind, help);
+        for upstream in upstreams.iter() {
+            for backend in upstream.backends() {
+                let labels: [(&str, &dyn Display); 2] =
+                    [("upstream", &upstream.name()), ("backend", &backend.address())];
+                page.sample(name, &labels, value(backend));
+            }
+        }
+    }
+}
+
+fn requests(running: &Running, page: &mut Page) {
+    let sum = |of: &dyn Fn(&Counters) -> u64| running.engine.counters().map(of).sum::<u64>();
+    let at = |counters: &[Counter], index: usize| counters.get(index).map_or(0, Counter::value);
+    page.family("weir_requests_total", "counter", "Requests whose head was read or refused.");
+    page.sample("weir_requests_total", &[], sum(&|counters| counters.requests.value()));
+    page.family("weir_retries_total", "counter", "Requests sent to a second backend.");
+    page.sample("weir_retries_total", &[], sum(&|counters| counters.retries.value()));
+    page.family("weir_cut_total", "counter", "Exchanges cut after the answer had begun.");
+    page.sample("weir_cut_total", &[], sum(&|counters| counters.cut.value()));
+    page.family("weir_responses_total", "counter", "Answers of backends by class of status.");
+    for (index, class) in ["1xx", "2xx", "3xx", "4xx", "5xx"].iter().enumerate() {
+        let count = sum(&|counters| at(&counters.responses, index));
+        page.sample("weir_responses_total", &[("class", class)], count);
+    }
+    page.family("weir_refusals_total", "counter", "Requests that Weir answered itself, by reason.");
+    for (index, reason) in Refusal::names().enumerate() {
+        let count = sum(&|counters| at(&counters.refusals, index));
+        page.sample("weir_refusals_total", &[("reason", &reason)], count);
+    }
+}
+
+fn durations(running: &Running, page: &mut Page) {
+    const NAME: &str = "weir_request_duration_seconds";
+    const BUCKET: &str = "weir_request_duration_seconds_bucket";
+    page.family(NAME, "histogram", "From the head of a request to the end of its answer.");
+    let mut total = 0u64;
+    let bounds = DURATION_BOUNDS_US.iter().map(|&bound| (seconds(bound)).to_string());
+    for (index, bound) in bounds.chain(["+Inf".to_owned()]).enumerate() {
+        total += running
+            .engine
+            .counters()
+            .filter_map(|counters| counters.durations.get(index))
+            .map(Counter::value)
+            .sum::<u64>();
+        page.sample(BUCKET, &[("le", &bound)], total);
+    }
+    let sum: u64 = running.engine.counters().map(|counters| counters.duration_sum_us.value()).sum();
+    page.sample("weir_request_duration_seconds_sum", &[], seconds(sum));
+    page.sample("weir_request_duration_seconds_count", &[], total);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a metric's sum need not be exact to the microsecond")]
+fn seconds(micros: u64) -> f64 {
+    micros as f64 / 1e6
+}
+
+/// A page of Prometheus text.
+struct Page(String);
+
+impl Page {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &dyn Display)], value: impl Display) {
+        self.0.push_str(name);
+        for (index, (label, text)) in labels.iter().enumerate() {
+            // Names come from a configuration that allows neither quotes nor backslashes.
+            let _ = write!(self.0, "{}{label}=\"{text}\"", if index == 0 { '{' } else { ',' });
+        }
+        let _ = writeln!(self.0, "{} {value}", if labels.is_empty() { "" } else { "}" });
+    }
+}

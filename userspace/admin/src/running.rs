@@ -1,0 +1,49 @@
+//! What the admin side sees of a running Weir. Lives on the control thread.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::{mpsc, oneshot};
+use weir_balance::Upstream;
+use weir_l4::Kernel;
+use weir_l7::Engine;
+
+use crate::api::Done;
+
+/// A running Weir.
+#[derive(Debug)]
+pub struct Running {
+    /// The reactors.
+    pub engine: Engine,
+    /// The kernel side; `None` where it is off.
+    pub kernel: Option<Kernel>,
+    /// Of the configuration in force, in its order.
+    pub upstreams: RefCell<Vec<Arc<Upstream>>>,
+    /// How many configurations were applied.
+    pub generation: Cell<u64>,
+    /// Whether it is stopping.
+    pub draining: Cell<bool>,
+    /// Where the status port is bound.
+    pub status_address: Cell<Option<SocketAddr>>,
+    /// When the process started.
+    pub started: Instant,
+    /// Takes orders to the main loop.
+    pub orders: mpsc::Sender<Order>,
+}
+
+/// What the main loop is asked to do.
+#[derive(Debug)]
+pub enum Order {
+    /// Read the configuration again and apply it.
+    Reload {
+        /// Told what came of it: a sentence that says why it was refused.
+        done: oneshot::Sender<Result<Done, String>>,
+    },
+    /// Stop: after open requests are answered, or at once.
+    Stop {
+        /// Whether to wait for open requests.
+        graceful: bool,
+    },
+}

@@ -1,0 +1,119 @@
+//! `GET /status`: the health of everything at a glance.
+
+use std::rc::Rc;
+
+use hyper::Method;
+use weir_balance::Backend;
+use weir_l4::{AttachMode, Kernel};
+use weir_l7::{Counters, Refusal};
+use weir_model::AlgorithmName;
+
+use crate::Running;
+use crate::api::{self, Status};
+use crate::endpoint::{Answer, Endpoint, Port, at_once};
+
+pub(crate) const GET: Endpoint = Endpoint {
+    method: Method::GET,
+    path: "/status",
+    port: Port::Admin,
+    summary: "the health of everything at a glance",
+    answer: |running, _| at_once(Answer::json(&status(&running))),
+};
+
+fn status(running: &Rc<Running>) -> Status {
+    let listeners = running.engine.listeners();
+    Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        uptime_seconds: running.started.elapsed().as_secs(),
+        generation: running.generation.get(),
+        ready: running.is_ready(),
+        draining: running.draining.get(),
+        reactors: running.engine.counters().count(),
+        kernel: running.kernel.as_ref().map(kernel),
+        status_address: running.status_address.get(),
+        listeners: listeners
+            .into_iter()
+            .map(|listener| api::Listener {
+                name: listener.name,
+                address: listener.address,
+                connections: listener.connections,
+            })
+            .collect(),
+        upstreams: running.upstreams.borrow().iter().map(|upstream| self::upstream(upstream)).collect(),
+        requests: requests(running),
+    }
+}
+
+impl Running {
+    /// Whether it takes requests.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.draining.get() && self.generation.get() > 0
+    }
+}
+
+fn kernel(kernel: &Kernel) -> api::Kernel {
+    let all_in_driver =
+        kernel.interfaces().iter().all(|interface| interface.mode == AttachMode::Driver);
+    let mode = if all_in_driver { AttachMode::Driver } else { AttachMode::Generic };
+    // Counters that cannot be read are shown as none, with the cause in the log.
+    let counters = kernel.counters().unwrap_or_else(|error| {
+        tracing::warn!("{error}");
+        Vec::new()
+    });
+    api::Kernel {
+        mode: mode.name().to_owned(),
+        interfaces: kernel
+            .interfaces()
+            .iter()
+            .map(|interface| api::Interface {
+                name: interface.name.clone(),
+                mode: interface.mode.name().to_owned(),
+            })
+            .collect(),
+        bans: kernel.ban_count(),
+        allowed: kernel.allowed().len(),
+        verdicts: counters
+            .into_iter()
+            .map(|counter| api::Verdict {
+                verdict: counter.verdict.to_owned(),
+                reason: counter.reason.to_owned(),
+                packets: counter.packets,
+                bytes: counter.bytes,
+            })
+            .collect(),
+    }
+}
+
+fn upstream(upstream: &weir_balance::Upstream) -> api::Upstream {
+    let name = AlgorithmName::NAMES.iter().find(|(_, name)| *name == upstream.policy().algorithm);
+    api::Upstream {
+        name: upstream.name().to_owned(),
+        algorithm: name.map_or("", |(word, _)| word).to_owned(),
+        backends: upstream.backends().iter().map(|backend| self::backend(backend)).collect(),
+    }
+}
+
+fn backend(backend: &Backend) -> api::Backend {
+    api::Backend {
+        address: backend.address(),
+        weight: backend.weight(),
+        health: backend.health().name().to_owned(),
+        requests: backend.requests(),
+        failures: backend.failures(),
+        open: backend.open(),
+    }
+}
+
+fn requests(running: &Running) -> api::Requests {
+    let sum = |of: &dyn Fn(&Counters) -> u64| running.engine.counters().map(of).sum();
+    let refused = Refusal::names().enumerate().map(|(index, reason)| api::Refused {
+        reason: reason.to_owned(),
+        count: sum(&|counters| counters.refusals.get(index).map_or(0, weir_l7::Counter::value)),
+    });
+    api::Requests {
+        total: sum(&|counters| counters.requests.value()),
+        retries: sum(&|counters| counters.retries.value()),
+        refused: refused.filter(|refused| refused.count > 0).collect(),
+    }
+}

@@ -1,0 +1,131 @@
+//! The `listeners:` section.
+
+use weir_model::{Limits, Listener, Timeouts};
+
+use crate::key::{Key, Named, Table, check_unique, unknown};
+use crate::mistake::Mistakes;
+use crate::node::Node;
+use crate::value;
+
+pub(crate) const KEYS: &[Key] = &[
+    Key::new("name", "unique among listeners (required)", "", "web"),
+    Key::new("address", "where it is bound (required)", "", "0.0.0.0:8000"),
+    Key::new("protocols", "what is spoken; so far `http1`", "[http1]", "[http1]"),
+    Key::section("limits", "what a client may take up"),
+    Key::section("timeouts", "how long a client may take"),
+];
+
+pub(crate) const LIMITS: &[Key] = &[
+    Key::new("connections", "open client connections; more are closed at once", "65536", "10000"),
+    Key::new(
+        "header-size",
+        "bytes of a request's head, 1KiB to 256KiB; more: 431",
+        "32KiB",
+        "16KiB",
+    ),
+    Key::new("headers", "fields of a request's head, 1 to 256; more: 431", "100", "50"),
+    Key::new("body-size", "bytes of a request's body; more: 413", "unlimited", "10MiB"),
+    Key::new("requests", "requests on one connection, then it is closed", "unlimited", "1000"),
+];
+
+pub(crate) const TIMEOUTS: &[Key] = &[
+    Key::new("header", "for the head of a request; then 408", "10s", "5s"),
+    Key::new("body", "between two reads of a body; then 408", "30s", "10s"),
+    Key::new("write", "for a client that is slow to take its answer; then it is cut", "30s", "10s"),
+    Key::new("idle", "without a request on an open connection; then it is closed", "60s", "15s"),
+];
+
+/// Protocols that `interfaces` name and that are yet to come.
+const PROTOCOLS_LATER: [&str; 2] = ["http2", "tcp"];
+
+pub(crate) fn read(root: &Table<'_>, mistakes: &mut Mistakes) -> Vec<Listener> {
+    let nodes = root.list("listeners", mistakes);
+    if root.get("listeners").is_none() || (nodes.is_empty() && mistakes.is_empty()) {
+        mistakes.add(root.at, "the configuration needs `listeners` with at least one");
+    }
+    let named: Vec<_> = nodes.iter().filter_map(|node| listener(node, mistakes)).collect();
+    check_unique("listener", &named, mistakes);
+    check_addresses(&named, mistakes);
+    named.into_iter().map(|named| named.value).collect()
+}
+
+fn check_addresses(listeners: &[Named<Listener>], mistakes: &mut Mistakes) {
+    for (index, listener) in listeners.iter().enumerate() {
+        let same = |other: &&Named<Listener>| other.value.address == listener.value.address;
+        if let Some(first) = listeners.iter().take(index).find(same) {
+            let message = format!(
+                "{} is the address of listener `{}` already",
+                listener.value.address, first.name
+            );
+            mistakes.add(listener.at, message);
+        }
+    }
+}
+
+fn listener(node: &Node, mistakes: &mut Mistakes) -> Option<Named<Listener>> {
+    let table = Table::open(node, "a listener", KEYS, mistakes)?;
+    let name = table.require("name", mistakes, value::name);
+    let address = table.require("address", mistakes, value::address);
+    table.values("protocols", mistakes, protocol);
+    let limits = limits(&table, mistakes);
+    let timeouts = timeouts(&table, mistakes);
+    let (name, address) = (name?, address?);
+    let value = Listener { name: name.clone(), address, limits, timeouts };
+    Some(Named { at: node.at, name, value })
+}
+
+fn protocol(text: &str) -> Result<(), String> {
+    if PROTOCOLS_LATER.contains(&text) {
+        return Err(format!("`{text}` is not served yet; known: http1"));
+    }
+    if text == "http1" {
+        Ok(())
+    } else {
+        Err(unknown(&format!("protocol `{text}`"), text, ["http1"].into_iter()))
+    }
+}
+
+fn limits(listener: &Table<'_>, mistakes: &mut Mistakes) -> Limits {
+    let default = Limits::default();
+    let Some(table) = listener.section("limits", "`limits`", LIMITS, mistakes) else {
+        return default;
+    };
+    let connections =
+        table.read("connections", mistakes, |text| value::number(text, 1..=u64::from(u32::MAX)));
+    let header_size = table.read("header-size", mistakes, header_size);
+    let headers =
+        table.read("headers", mistakes, |text| value::number(text, 1..=Limits::HEADERS_MAX as u64));
+    Limits {
+        connections: connections
+            .and_then(|connections| u32::try_from(connections).ok())
+            .unwrap_or(default.connections),
+        header_size: header_size.unwrap_or(default.header_size),
+        headers: headers
+            .and_then(|headers| usize::try_from(headers).ok())
+            .unwrap_or(default.headers),
+        body_size: table.read("body-size", mistakes, value::size),
+        requests: table.read("requests", mistakes, |text| value::number(text, 1..=u64::MAX)),
+    }
+}
+
+fn header_size(text: &str) -> Result<usize, String> {
+    let size = usize::try_from(value::size(text)?).unwrap_or(usize::MAX);
+    if (Limits::HEADER_SIZE_MIN..=Limits::HEADER_SIZE_MAX).contains(&size) {
+        Ok(size)
+    } else {
+        Err("must be 1KiB to 256KiB".to_owned())
+    }
+}
+
+fn timeouts(listener: &Table<'_>, mistakes: &mut Mistakes) -> Timeouts {
+    let default = Timeouts::default();
+    let Some(table) = listener.section("timeouts", "`timeouts`", TIMEOUTS, mistakes) else {
+        return default;
+    };
+    Timeouts {
+        header: table.read("header", mistakes, value::timeout).unwrap_or(default.header),
+        body: table.read("body", mistakes, value::timeout).unwrap_or(default.body),
+        write: table.read("write", mistakes, value::timeout).unwrap_or(default.write),
+        idle: table.read("idle", mistakes, value::timeout).unwrap_or(default.idle),
+    }
+}

@@ -1,0 +1,70 @@
+//! The reference page of the configuration, from the same keys that the parser knows.
+
+use std::fmt::Write;
+
+use crate::key::Key;
+use crate::{kernel, listeners, process, routes, upstreams};
+
+/// Every section: where its keys stand, and which they are.
+const SECTIONS: &[(&str, &[Key])] = &[
+    ("weir.yaml", crate::KEYS),
+    ("kernel", kernel::KEYS),
+    ("kernel.bans", kernel::BANS),
+    ("listeners[]", listeners::KEYS),
+    ("listeners[].limits", listeners::LIMITS),
+    ("listeners[].timeouts", listeners::TIMEOUTS),
+    ("routes[]", routes::ROUTES),
+    ("services[]", routes::SERVICES),
+    ("services[].timeouts", routes::TIMEOUTS),
+    ("upstreams[]", upstreams::KEYS),
+    ("upstreams[].targets[]", upstreams::TARGET),
+    ("upstreams[].health", upstreams::HEALTH),
+    ("upstreams[].health.active", upstreams::ACTIVE),
+    ("admin", process::ADMIN),
+    ("status", process::STATUS),
+];
+
+/// The reference in Markdown.
+#[must_use]
+pub fn reference() -> String {
+    let mut page = String::from(
+        "# weir.yaml\n\n\
+         Generated from the parser's own keys by `cargo run -p weir-config --example reference`.\n\n\
+         Unknown keys are errors. Durations are `250ms`, `10s`, `5m`, `1h`, `1d`; sizes `512B`, \
+         `64KiB`, `10MiB`, `1GiB`. In values `${NAME}` is an environment variable, `${file:/path}` \
+         the contents of a file, and `$${` stands for `${`.\n",
+    );
+    for (section, keys) in SECTIONS {
+        // Writing to a String cannot fail.
+        let _ = write!(
+            page,
+            "\n## {section}\n\n| key | meaning | default | example |\n|---|---|---|---|\n"
+        );
+        for key in *keys {
+            let code =
+                |text: &str| if text.is_empty() { String::new() } else { format!("`{text}`") };
+            let _ = writeln!(
+                page,
+                "| `{}` | {} | {} | {} |",
+                key.name,
+                key.summary,
+                key.default,
+                code(key.example)
+            );
+        }
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_committed_page_is_fresh() {
+        let committed = include_str!("../../../docs/configuration.md");
+        assert_eq!(
+            committed,
+            super::reference(),
+            "run `cargo run -p weir-config --example reference > docs/configuration.md`"
+        );
+    }
+}
