@@ -107,12 +107,8 @@ fn add(kernel: &Kernel, request: &Request) -> Result<Answer, Answer> {
         Answer::problem(StatusCode::BAD_REQUEST, format!("ttl: {error}; nothing was changed"))
     })?;
     let expires = lasts.map(|lasts| SystemTime::now() + lasts);
-    let ban = |cidr| Ban {
-        cidr,
-        origin: BanOrigin::Operator,
-        reason: change.reason.clone(),
-        expires,
-    };
+    let ban =
+        |cidr| Ban { cidr, origin: BanOrigin::Operator, reason: change.reason.clone(), expires };
     let changed = kernel.ban(cidrs.into_iter().map(ban).collect()).map_err(refused)?;
     Ok(Answer::json(&told(kernel, &changed, began)))
 }
@@ -133,7 +129,7 @@ fn load(kernel: &Kernel, request: &Request) -> Result<Answer, Answer> {
         expires: None,
     };
     let bans = cidrs.into_iter().map(ban).collect();
-    let changed = kernel.load(name, bans, request.flag("replace")).map_err(refused)?;
+    let changed = kernel.load_list(name, bans, request.flag("replace")).map_err(refused)?;
     Ok(Answer::json(&Changed {
         skipped: skipped_count,
         skipped_lines: skipped.iter().take(SKIPPED_TOLD_MAX).map(ToString::to_string).collect(),
@@ -143,7 +139,9 @@ fn load(kernel: &Kernel, request: &Request) -> Result<Answer, Answer> {
 
 fn list(kernel: &Kernel) -> Answer {
     let now = SystemTime::now();
-    Answer::json(&Page { data: kernel.bans().iter().map(|ban| shown(ban, now)).collect::<Vec<_>>() })
+    Answer::json(&Page {
+        data: kernel.bans().iter().map(|ban| shown(ban, now)).collect::<Vec<_>>(),
+    })
 }
 
 fn test(kernel: &Kernel, ip: &str) -> Result<Answer, Answer> {

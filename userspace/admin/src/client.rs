@@ -16,8 +16,10 @@ use crate::api::Problem;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Nobody listens on the socket, or it may not be opened.
-    #[error("no running weir answers at {socket}: {source}\n\
-             start one with `weir run`, or name its socket with `--socket`")]
+    #[error(
+        "no running weir answers at {socket}: {source}\n\
+             start one with `weir run`, or name its socket with `--socket`"
+    )]
     Connect {
         /// Where it was looked for.
         socket: String,
@@ -56,10 +58,9 @@ pub async fn ask<T: DeserializeOwned>(
     path: &str,
     body: Body,
 ) -> Result<T, ClientError> {
-    let stream = UnixStream::connect(socket).await.map_err(|source| ClientError::Connect {
-        socket: socket.display().to_string(),
-        source,
-    })?;
+    let stream = UnixStream::connect(socket)
+        .await
+        .map_err(|source| ClientError::Connect { socket: socket.display().to_string(), source })?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);

@@ -69,7 +69,11 @@ fn listeners(running: &Running, page: &mut Page) {
     }
     page.family("weir_connections_total", "counter", "Client connections accepted, by reactor.");
     for (reactor, counters) in running.engine.counters().enumerate() {
-        page.sample("weir_connections_total", &[("reactor", &reactor)], counters.connections.value());
+        page.sample(
+            "weir_connections_total",
+            &[("reactor", &reactor)],
+            counters.connections.value(),
+        );
     }
 }
 
@@ -81,9 +85,12 @@ fn backends(running: &Running, page: &mut Page) {
         ("weir_backend_requests_total", "counter", "Requests sent to a backend.", |backend| {
             backend.requests()
         }),
-        ("weir_backend_failures_total", "counter", "Requests a backend did not answer.", |backend| {
-            backend.failures()
-        }),
+        (
+            "weir_backend_failures_total",
+            "counter",
+            "Requests a backend did not answer.",
+            |backend| backend.failures(),
+        ),
         ("weir_backend_open_requests", "gauge", "Requests not answered yet.", |backend| {
             u64::from(backend.open())
         }),
@@ -145,7 +152,10 @@ fn durations(running: &Running, page: &mut Page) {
     page.sample("weir_request_duration_seconds_count", &[], total);
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a metric's sum need not be exact to the microsecond")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a metric's sum need not be exact to the microsecond"
+)]
 fn seconds(micros: u64) -> f64 {
     micros as f64 / 1e6
 }

@@ -40,7 +40,12 @@ fn status(running: &Rc<Running>) -> Status {
                 connections: listener.connections,
             })
             .collect(),
-        upstreams: running.upstreams.borrow().iter().map(|upstream| self::upstream(upstream)).collect(),
+        upstreams: running
+            .upstreams
+            .borrow()
+            .iter()
+            .map(|upstream| self::upstream(upstream))
+            .collect(),
         requests: requests(running),
     }
 }

@@ -1,3 +1,21 @@
-//! Weir.
+//! Weir: a kernel-accelerated load balancer and API gateway.
+#![forbid(unsafe_code)]
 
-fn main() {}
+mod cli;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let command = cli::Arguments::parse().command;
+    match cli::execute(command) {
+        Ok(code) => code,
+        Err(error) => {
+            // What failed, then what to do, a line each; a mistake's place comes first.
+            eprintln!("weir: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

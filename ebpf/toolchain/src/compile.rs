@@ -1,0 +1,71 @@
+//! Compiling the XDP program.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::find::TARGET;
+use crate::{Error, Rustc, Toolchain, root};
+
+/// What the object is made of, below the project's top folder.
+pub const SOURCES: [&str; 5] = [
+    "ebpf/xdp/src",
+    "ebpf/xdp/Cargo.toml",
+    "ebpf/xdp/Cargo.lock",
+    "ebpf/abi/src",
+    "ebpf/abi/Cargo.toml",
+];
+
+/// Compiles the XDP program to an ELF object in `folder`.
+///
+/// # Errors
+/// The compiler's or the linker's last words.
+pub fn compile(toolchain: &Toolchain, folder: &Path) -> Result<PathBuf, Error> {
+    let target = root().join("target/bpf");
+    let mut command = Command::new("cargo");
+    clean_environment(&mut command);
+    command
+        .current_dir(root().join("ebpf/xdp"))
+        .args(["build", "--release", "--locked", "--quiet", "--target", TARGET, "--target-dir"])
+        .arg(&target)
+        .env("PATH", with_linker(&toolchain.linker))
+        .env("RUSTFLAGS", "-C debuginfo=2 -C link-arg=--btf")
+        .stdin(Stdio::null());
+    match &toolchain.rustc {
+        Rustc::Debian(rustc) => command.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1"),
+        Rustc::Nightly => command.env("RUSTUP_TOOLCHAIN", "nightly").arg("-Zbuild-std=core"),
+    };
+    let remedy = "the kernel side can be left out: cargo build -p weir --no-default-features";
+    let output = command.output();
+    let output = output.map_err(|error| Error::new(format!("run cargo: {error}"), remedy))?;
+    if !output.status.success() {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        return Err(Error::new(format!("compile the XDP program:\n{}", stderr.trim_end()), remedy));
+    }
+    let built = target.join(TARGET).join("release/weir-xdp");
+    let object = folder.join("weir-xdp.o");
+    std::fs::copy(&built, &object).map_err(|error| {
+        Error::new(format!("copy {} to {}: {error}", built.display(), object.display()), remedy)
+    })?;
+    Ok(object)
+}
+
+/// Forgets what an outer cargo (a build script, clippy) has set for its own target.
+pub(crate) fn clean_environment(command: &mut Command) {
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        let is_outer = text.starts_with("RUSTC")
+            || text.starts_with("CARGO_")
+            || ["RUSTFLAGS", "MAKEFLAGS", "CLIPPY_ARGS", "RUSTDOCFLAGS"].contains(&&*text);
+        if is_outer && text != "CARGO_HOME" && !text.starts_with("CARGO_HTTP") {
+            command.env_remove(&name);
+        }
+    }
+}
+
+fn with_linker(folder: &Path) -> OsString {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders = [folder.to_owned()].into_iter().chain(env::split_paths(&path));
+    env::join_paths(folders).unwrap_or(path)
+}

@@ -1,0 +1,58 @@
+//! The way of a packet, in the driver, on one screen.
+#![no_std]
+#![no_main]
+
+mod admit;
+mod count;
+mod frame;
+mod sample;
+
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
+use aya_ebpf::macros::xdp;
+use aya_ebpf::programs::XdpContext;
+use weir_abi::{Packet, Pass, Transport, Verdict, wire};
+
+use crate::frame::Frame;
+
+#[inline(always)]
+fn balance(packet: &impl Packet) -> Result<Verdict, Verdict> {
+    let flow = wire::flow(packet)?; // headers → Flow          (abi/src/wire.rs, host-tested)
+    admit::source(&flow)?; // allow, ban              (admit.rs)
+    Ok(pass(flow.transport))
+}
+
+/// What nothing objects to goes on to the kernel's network stack.
+#[inline(always)]
+fn pass(transport: Transport) -> Verdict {
+    match transport {
+        Transport::Unparsed => Verdict::Pass(Pass::Unparsed),
+        Transport::Ports { .. } | Transport::Other(_) | Transport::LaterFragment(_) => {
+            Verdict::Pass(Pass::Clean)
+        }
+    }
+}
+
+/// Every packet of the interface.
+#[xdp]
+pub fn weir(context: XdpContext) -> u32 {
+    let frame = Frame(&context);
+    let (Ok(verdict) | Err(verdict)) = balance(&frame);
+    let count = count::verdict(verdict, frame.length());
+    match verdict {
+        Verdict::Pass(_) => XDP_PASS,
+        Verdict::Drop(_) => {
+            sample::drop(&context, verdict, count);
+            XDP_DROP
+        }
+    }
+}
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

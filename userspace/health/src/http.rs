@@ -1,0 +1,43 @@
+//! The check `http`: an answer of 200 to 399 is good; its body is not read.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper::Request;
+use hyper::header::{CONNECTION, HOST, HeaderValue, USER_AGENT};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use weir_model::CheckKind;
+
+use crate::{CheckSpec, ProbeError};
+
+pub(crate) const SPEC: CheckSpec = CheckSpec {
+    name: "http",
+    summary: "an answer of 200 to 399 is good",
+    is: |kind| matches!(kind, CheckKind::Http { .. }),
+    probe: |kind, address| match kind {
+        CheckKind::Http { path } => Box::pin(probe(path, address)),
+        CheckKind::Tcp => Box::pin(probe("/", address)),
+    },
+};
+
+async fn probe(path: &str, address: SocketAddr) -> Result<(), ProbeError> {
+    let stream = TcpStream::connect(address).await?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let mut request = Request::new(Empty::<Bytes>::new());
+    *request.uri_mut() = path.parse().unwrap_or_default();
+    let headers = request.headers_mut();
+    // Both parts of an address are plain ASCII.
+    let host = HeaderValue::from_str(&address.to_string());
+    headers.insert(HOST, host.unwrap_or(HeaderValue::from_static("localhost")));
+    headers.insert(USER_AGENT, HeaderValue::from_static("weir-health"));
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    let connection = tokio::spawn(connection);
+    let response = sender.send_request(request).await;
+    // The connection is of no further use, whatever body it may still bring.
+    connection.abort();
+    let status = response?.status().as_u16();
+    if (200..400).contains(&status) { Ok(()) } else { Err(ProbeError::Status(status)) }
+}

@@ -1,0 +1,97 @@
+//! Why the kernel side could not be set up or changed.
+
+use std::io;
+
+use weir_model::Cidr;
+
+/// What failed, on what, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The binary was built with `--no-default-features`.
+    #[error(
+        "this weir was built without its kernel side: run it with `--kernel off`, \
+             or build it with the eBPF toolchain (`cargo xtask build`)"
+    )]
+    Absent,
+    /// An interface of the configuration does not exist.
+    #[error("attach XDP to {name}: there is no such interface; there are: {known}")]
+    NoInterface {
+        /// As configured.
+        name: String,
+        /// The interfaces that exist.
+        known: String,
+    },
+    /// The process may not load BPF programs.
+    #[error(
+        "{attempt}: not permitted; run as root, or with the capabilities \
+             CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, or with `--kernel off`"
+    )]
+    NotPermitted {
+        /// What was attempted.
+        attempt: String,
+    },
+    /// Somebody else's program is on the interface.
+    #[error(
+        "attach XDP to {name}: another XDP program is attached already \
+             (see `ip link show {name}`; `ip link set {name} xdp off` removes it)"
+    )]
+    Occupied {
+        /// The interface.
+        name: String,
+    },
+    /// The driver cannot run XDP, and `mode: driver` rules everything else out.
+    #[error("attach XDP to {name}: its driver cannot run XDP; use `mode: auto` or `mode: generic`")]
+    NoDriverMode {
+        /// The interface.
+        name: String,
+    },
+    /// The object, the kernel or a map is not as expected.
+    #[error("{attempt}: {cause}")]
+    Kernel {
+        /// What was attempted.
+        attempt: String,
+        /// What the kernel said.
+        cause: String,
+    },
+    /// The maps would not hold so many.
+    #[error(
+        "{asked} {family} prefixes would be banned, but the kernel maps hold {capacity}: \
+             raise `kernel.bans.capacity` and restart"
+    )]
+    Full {
+        /// `IPv4` or `IPv6`.
+        family: &'static str,
+        /// Prefixes after the change.
+        asked: usize,
+        /// Prefixes that fit.
+        capacity: usize,
+    },
+    /// A ban of every address of a family.
+    #[error("{0} is every address of its family; nobody could reach this host any more")]
+    Everything(Cidr),
+}
+
+#[cfg(feature = "kernel")]
+impl Error {
+    /// An error of the kernel in `attempt`, told apart by its number.
+    pub(crate) fn of(
+        attempt: impl Into<String>,
+        error: &(dyn std::error::Error + 'static),
+    ) -> Self {
+        let attempt = attempt.into();
+        let mut source = Some(error);
+        while let Some(current) = source {
+            if let Some(io) = current.downcast_ref::<io::Error>()
+                && io.kind() == io::ErrorKind::PermissionDenied
+            {
+                return Self::NotPermitted { attempt };
+            }
+            source = current.source();
+        }
+        // A verifier's log has hundreds of lines; its last ones say what is wrong.
+        let cause = error.to_string();
+        let lines: Vec<_> = cause.lines().collect();
+        let last = lines.get(lines.len().saturating_sub(3)..).unwrap_or_default().join(" ");
+        Self::Kernel { attempt, cause: last }
+    }
+}

@@ -1,0 +1,210 @@
+//! What an operator types.
+
+mod ask;
+mod ban;
+mod check;
+mod doctor;
+mod show;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use weir_model::{Admin, KernelMode};
+
+use crate::run;
+
+/// A kernel-accelerated layer-4/layer-7 load balancer and API gateway.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version, subcommand_required = true, arg_required_else_help = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run in the foreground until TERM, QUIT or INT; HUP reloads the configuration
+    Run(Run),
+    /// Validate a configuration: every mistake with file:line:column
+    Check {
+        #[command(flatten)]
+        file: File,
+    },
+    /// Show the health of everything at a glance
+    Status {
+        #[command(flatten)]
+        instance: Instance,
+    },
+    /// Drop sources in the kernel
+    #[command(subcommand)]
+    Ban(Ban),
+    /// Sources that no ban touches
+    #[command(subcommand)]
+    Allow(Allow),
+    /// Have the running instance read its configuration again: applied in whole or refused
+    Reload {
+        #[command(flatten)]
+        instance: Instance,
+    },
+    /// Stop the running instance once open requests are answered
+    Stop {
+        /// Stop at once, cutting open requests
+        #[arg(long)]
+        fast: bool,
+        #[command(flatten)]
+        instance: Instance,
+    },
+    /// Tell what this host's kernel, capabilities and limits allow, each with its remedy
+    Doctor {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    pub(crate) file: File,
+    /// Where XDP runs, over what the configuration says
+    #[arg(long, value_name = "MODE")]
+    pub(crate) kernel: Option<Mode>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct File {
+    /// The configuration
+    #[arg(
+        short = 'c',
+        long = "config",
+        value_name = "FILE",
+        default_value = "/etc/weir/weir.yaml"
+    )]
+    pub(crate) path: PathBuf,
+}
+
+/// Which running instance is asked, and how it answers.
+#[derive(Debug, Args)]
+pub(crate) struct Instance {
+    /// Admin socket of the running instance
+    #[arg(short = 's', long, value_name = "PATH", env = "WEIR_SOCKET", default_value = Admin::SOCKET_DEFAULT)]
+    pub(crate) socket: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Mode {
+    /// In the driver where it can, else generic
+    Auto,
+    /// In the driver, or not at all
+    Driver,
+    /// In the network stack
+    Generic,
+    /// No kernel side
+    Off,
+}
+
+impl From<Mode> for KernelMode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Auto => Self::Auto,
+            Mode::Driver => Self::Driver,
+            Mode::Generic => Self::Generic,
+            Mode::Off => Self::Off,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Ban {
+    /// Ban prefixes; a prefix that is banned already gets the new reason and end
+    Add {
+        /// Addresses or prefixes: 192.0.2.1, 198.51.100.0/24, 2001:db8::/32
+        #[arg(required = true)]
+        cidrs: Vec<String>,
+        /// How long: 90s, 10m, 1h, 7d; without it until it is deleted
+        #[arg(long, value_name = "DURATION")]
+        ttl: Option<String>,
+        /// Why, for whoever looks at the list later
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        reason: String,
+        #[command(flatten)]
+        instance: Instance,
+    },
+    /// End the bans of exactly these prefixes
+    Del {
+        /// As `ban list` prints them
+        #[arg(required = true)]
+        cidrs: Vec<String>,
+        #[command(flatten)]
+        instance: Instance,
+    },
+    /// List every ban with origin, reason and end
+    List {
+        #[command(flatten)]
+        instance: Instance,
+    },
+    /// Tell what happens to packets of an address, and why
+    Test {
+        /// An address
+        ip: std::net::IpAddr,
+        #[command(flatten)]
+        instance: Instance,
+    },
+    /// Load a list: one CIDR a line, `#` comments; `-` is standard input
+    Load {
+        /// The list
+        file: PathBuf,
+        /// Replace what the list held before instead of adding to it
+        #[arg(long)]
+        replace: bool,
+        /// The list's name; lists are replaced one by one
+        #[arg(long, value_name = "LIST")]
+        name: Option<String>,
+        #[command(flatten)]
+        instance: Instance,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Allow {
+    /// Allow prefixes
+    Add {
+        /// Addresses or prefixes
+        #[arg(required = true)]
+        cidrs: Vec<String>,
+        #[command(flatten)]
+        instance: Instance,
+    },
+    /// Allow exactly these prefixes no more
+    Del {
+        /// As `allow list` prints them
+        #[arg(required = true)]
+        cidrs: Vec<String>,
+        #[command(flatten)]
+        instance: Instance,
+    },
+    /// List every allowed prefix
+    List {
+        #[command(flatten)]
+        instance: Instance,
+    },
+}
+
+/// Does what was typed.
+pub(crate) fn execute(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Check { file } => check::check(&file.path),
+        Command::Status { instance } => show::status(&instance),
+        Command::Ban(command) => ban::ban(&command),
+        Command::Allow(command) => ban::allow(&command),
+        Command::Reload { instance } => ask::reload(&instance),
+        Command::Stop { fast, instance } => ask::stop(&instance, fast),
+        Command::Doctor { json } => doctor::doctor(json),
+    }
+}

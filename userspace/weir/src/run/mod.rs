@@ -1,0 +1,209 @@
+//! `weir run`: start everything, serve until told to stop, change only by plan and apply.
+
+pub(crate) mod config;
+
+mod admin;
+mod change;
+mod lists;
+mod signals;
+
+use std::cell::{Cell, RefCell};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use weir_admin::{Order, Running};
+use weir_health::Watch;
+use weir_l4::Kernel;
+use weir_l7::Engine;
+use weir_model::{Config, KernelMode, LogLevel};
+
+use crate::cli::Run;
+use signals::{Signal, Signals};
+
+/// Orders that may wait for the main loop.
+const ORDERS_MAX: usize = 16;
+/// Between two looks at bans whose time has come.
+const EXPIRE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Runs until a signal or an order ends it.
+pub(crate) fn run(arguments: &Run) -> Result<ExitCode> {
+    let mut config = config::read(&arguments.file.path)?;
+    if let Some(mode) = arguments.kernel {
+        config.kernel.mode = mode.into();
+    }
+    log_to_stderr(config.log);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default())
+        .context("start an event loop")?;
+    runtime.block_on(serve(arguments, config))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Everything that can be refused is tried before anything is said to run.
+async fn serve(arguments: &Run, config: Config) -> Result<()> {
+    let signals = Signals::listen()?;
+    let admin = admin::bind(&config).await?;
+    let kernel = start_kernel(&config)?;
+    let engine = Engine::start(reactors(&config)).context("start the reactors")?;
+    let (orders, ordered) = mpsc::channel(ORDERS_MAX);
+    let running = Rc::new(Running {
+        engine,
+        kernel,
+        upstreams: RefCell::default(),
+        generation: Cell::new(0),
+        draining: Cell::new(false),
+        status_address: Cell::new(admin.status_address()),
+        started: Instant::now(),
+        orders,
+    });
+    let mut main = Main {
+        running: Rc::clone(&running),
+        path: arguments.file.path.clone(),
+        kernel_mode: arguments.kernel.map(KernelMode::from),
+        config,
+        watch: Watch::default(),
+    };
+    change::start(&mut main).await?;
+    let _serving = admin.serve(&running);
+    announce(&main);
+    main.until_stopped(signals, ordered).await;
+    Ok(())
+}
+
+/// What the main loop holds.
+struct Main {
+    running: Rc<Running>,
+    path: PathBuf,
+    /// From the command line; stands above the configuration.
+    kernel_mode: Option<KernelMode>,
+    /// In force.
+    config: Config,
+    /// The probes of the configuration in force.
+    watch: Watch,
+}
+
+impl Main {
+    async fn until_stopped(&mut self, mut signals: Signals, mut orders: mpsc::Receiver<Order>) {
+        let mut expire = tokio::time::interval(EXPIRE_INTERVAL);
+        expire.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                signal = signals.next() => match signal {
+                    Signal::Reload => drop(change::reload(self).await),
+                    Signal::Stop(how) => return self.stop(how, &mut signals).await,
+                },
+                Some(order) = orders.recv() => match order {
+                    Order::Reload { done } => drop(done.send(change::reload(self).await)),
+                    Order::Stop { graceful } => {
+                        let how = if graceful { Stop::Graceful } else { Stop::Fast };
+                        return self.stop(how, &mut signals).await;
+                    }
+                },
+                _ = expire.tick() => self.expire_bans(),
+            }
+        }
+    }
+
+    /// Waits for open requests, unless a second signal or the configuration's patience ends it.
+    async fn stop(&mut self, how: Stop, signals: &mut Signals) {
+        self.running.draining.set(true);
+        let patience = match how {
+            Stop::Fast => {
+                tracing::info!("stopping at once");
+                return;
+            }
+            Stop::Graceful => Some(self.config.drain_timeout),
+            Stop::GracefulWithoutLimit => None,
+        };
+        tracing::info!("stopping once open requests are answered");
+        let drained = self.running.engine.drain();
+        let drained = async {
+            match patience {
+                Some(patience) => timeout(patience, drained).await.is_ok(),
+                None => {
+                    drained.await;
+                    true
+                }
+            }
+        };
+        tokio::select! {
+            in_time = drained => match in_time {
+                true => tracing::info!("stopped; every open request was answered"),
+                false => tracing::warn!("drain-timeout is over; cutting what is still open"),
+            },
+            () = signals.stop_now() => tracing::warn!("told again; cutting what is still open"),
+        }
+    }
+
+    fn expire_bans(&self) {
+        let Some(kernel) = &self.running.kernel else { return };
+        match kernel.expire(SystemTime::now()) {
+            Ok(ended) if ended.is_empty() => {}
+            Ok(ended) => tracing::info!("{} bans ended", ended.len()),
+            Err(error) => tracing::warn!("end bans whose time has come: {error}"),
+        }
+    }
+}
+
+/// How to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// Open requests are answered, within `drain-timeout`.
+    Graceful,
+    /// Open requests are answered, however long it takes.
+    GracefulWithoutLimit,
+    /// At once.
+    Fast,
+}
+
+fn start_kernel(config: &Config) -> Result<Option<Kernel>> {
+    if config.kernel.mode == KernelMode::Off {
+        let why = if cfg!(feature = "kernel") { "" } else { " (this build has none)" };
+        tracing::info!("kernel side off{why}: nothing is dropped before it reaches a socket");
+        return Ok(None);
+    }
+    let kernel = Kernel::attach(&config.kernel, config.log)?;
+    for interface in kernel.interfaces() {
+        tracing::info!("XDP attached to {} in {} mode", interface.name, interface.mode.name());
+    }
+    Ok(Some(kernel))
+}
+
+fn reactors(config: &Config) -> NonZeroUsize {
+    let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    config.reactors.unwrap_or_else(cores)
+}
+
+fn announce(main: &Main) {
+    for listener in main.running.engine.listeners() {
+        tracing::info!("listener {} on {}", listener.name, listener.address);
+    }
+    if let Some(address) = main.running.status_address.get() {
+        tracing::info!("status on http://{address}/metrics");
+    }
+    tracing::info!("ready; admin socket {}", main.config.admin.socket.display());
+}
+
+fn log_to_stderr(level: LogLevel) {
+    use tracing::level_filters::LevelFilter;
+    let level = match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+    };
+    let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(is_terminal)
+        .with_target(false)
+        .with_max_level(level)
+        .init();
+}
