@@ -1,0 +1,25 @@
+//! The integration tests: the real binary, real sockets, real packets. One module a concern.
+#![expect(missing_docs, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod balance;
+mod cli;
+mod framing;
+mod health;
+mod http1;
+mod limits;
+mod netns;
+mod packet;
+mod reload;
+mod route;
+mod status;
+mod stop;
+mod tidy;
+
+use std::net::SocketAddr;
+
+use weir_tests::client::{Client, Response};
+
+/// One GET on a connection of its own.
+fn get(address: SocketAddr, path: &str) -> Response {
+    Client::connect(address).get(path)
+}

@@ -1,0 +1,202 @@
+//! Hosts for tests: network namespaces joined by veth pairs, gone when dropped.
+//!
+//! ```text
+//! client1 ─┐                ┌─ backend1
+//!          ├─ (weir) ───────┤
+//! client2 ─┘                └─ backend2
+//! ```
+//! Each line is a veth pair with a /24 of its own; the balancer's ends are named after the other.
+
+use std::fs::File;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context, Result, bail};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+
+/// The hosts around the balancer, with the third byte of their network.
+const HOSTS: [(&str, u8); 4] = [("client1", 1), ("client2", 2), ("backend1", 11), ("backend2", 12)];
+
+/// Namespaces of this project begin so; the number behind it is the process that made them.
+const PREFIX: &str = "weir-";
+
+/// A balancer's host with two clients and two backends around it.
+#[derive(Debug)]
+pub struct World {
+    name: String,
+    keep: bool,
+}
+
+impl World {
+    /// Makes the namespaces. What killed processes left behind is removed first.
+    ///
+    /// # Errors
+    /// Not root, or no `ip` command.
+    pub fn new() -> Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        remove_leftovers();
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let world = Self { name: format!("{PREFIX}{}-{count}", std::process::id()), keep: false };
+        world.build().context("make the network namespaces")?;
+        Ok(world)
+    }
+
+    fn build(&self) -> Result<()> {
+        let weir = self.weir();
+        add_namespace(&weir)?;
+        for (host, network) in HOSTS {
+            let namespace = self.host(host);
+            add_namespace(&namespace)?;
+            let pair = ["link", "add", host, "netns", &weir, "type", "veth"];
+            ip(&[&pair[..], &["peer", "name", "eth0", "netns", &namespace]].concat())?;
+            for (namespace, device, last) in [(&weir, host, 1), (&namespace, "eth0", 2)] {
+                let address = format!("198.18.{network}.{last}/24");
+                ip(&["-n", namespace, "address", "add", &address, "dev", device])?;
+                let address = format!("fd00:{network}::{last}/64");
+                ip(&["-n", namespace, "address", "add", &address, "dev", device, "nodad"])?;
+                ip(&["-n", namespace, "link", "set", device, "up"])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The balancer's namespace.
+    #[must_use]
+    pub fn weir(&self) -> String {
+        self.host("lb")
+    }
+
+    /// The namespace of a host: `client1`, `client2`, `backend1`, `backend2`.
+    #[must_use]
+    pub fn host(&self, host: &str) -> String {
+        format!("{}-{host}", self.name)
+    }
+
+    /// A host's own IPv4 address.
+    #[must_use]
+    pub fn address(host: &str) -> String {
+        format!("198.18.{}.2", network(host))
+    }
+
+    /// A host's own IPv6 address.
+    #[must_use]
+    pub fn address6(host: &str) -> String {
+        format!("fd00:{}::2", network(host))
+    }
+
+    /// The balancer's address as a host sees it.
+    #[must_use]
+    pub fn weir_address(host: &str) -> String {
+        format!("198.18.{}.1", network(host))
+    }
+
+    /// Leaves the namespaces in place when this is dropped.
+    pub fn keep(&mut self) {
+        self.keep = true;
+    }
+
+    /// A command in a namespace.
+    #[must_use]
+    pub fn command(namespace: &str, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", namespace]).arg(program);
+        command
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if !self.keep {
+            remove(&format!("{}-", self.name));
+        }
+    }
+}
+
+/// Runs `work` on a thread inside a namespace: its sockets belong there.
+///
+/// # Errors
+/// The namespace cannot be entered.
+///
+/// # Panics
+/// `work` panicked.
+pub fn inside<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) -> Result<T> {
+    let file = File::open(format!("/run/netns/{namespace}")).context("open the namespace")?;
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            setns(&file, CloneFlags::CLONE_NEWNET).context("enter the namespace")?;
+            Ok(work())
+        });
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// A child process that is killed when dropped.
+#[derive(Debug)]
+pub struct Process(pub Child);
+
+impl Process {
+    /// Starts a command without input and output.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start(command: &mut Command) -> Result<Self> {
+        let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Ok(Self(quiet.spawn().with_context(|| format!("start {command:?}"))?))
+    }
+
+    /// Kills it (SIGKILL) and waits for its end.
+    pub fn kill(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Removes the namespaces of processes that live no more.
+pub fn remove_leftovers() {
+    for name in namespaces() {
+        let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
+        let pid = pid.and_then(|pid| pid.parse().ok()).map(Pid::from_raw);
+        if pid.is_some_and(|pid| kill(pid, None).is_err()) {
+            remove(&name);
+        }
+    }
+}
+
+/// The names of all network namespaces that `ip` knows.
+#[must_use]
+pub fn namespaces() -> Vec<String> {
+    let Ok(folder) = std::fs::read_dir("/run/netns") else { return Vec::new() };
+    folder.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+fn remove(prefix: &str) {
+    for name in namespaces().iter().filter(|name| name.starts_with(prefix)) {
+        let _ = ip(&["netns", "delete", name]);
+    }
+}
+
+fn network(host: &str) -> u8 {
+    HOSTS.iter().find(|(name, _)| *name == host).map_or(0, |(_, network)| *network)
+}
+
+fn add_namespace(name: &str) -> Result<()> {
+    ip(&["netns", "add", name])?;
+    ip(&["-n", name, "link", "set", "lo", "up"])
+}
+
+fn ip(arguments: &[&str]) -> Result<()> {
+    let output =
+        Command::new("ip").args(arguments).output().context("run ip (package iproute2)")?;
+    if !output.status.success() {
+        bail!("ip {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
+}
