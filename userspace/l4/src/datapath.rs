@@ -100,10 +100,12 @@ impl Datapath {
         if mode != KernelMode::Generic {
             match program.attach(name, XdpMode::Driver) {
                 Ok(_) => return Ok(AttachMode::Driver),
-                Err(error) if is_errno(&error, libc::EOPNOTSUPP) => {
-                    if mode == KernelMode::Driver {
-                        return Err(Error::NoDriverMode { name: name.to_owned() });
-                    }
+                Err(error) if mode == KernelMode::Driver && is_errno(&error, libc::EOPNOTSUPP) => {
+                    return Err(Error::NoDriverMode { name: name.to_owned() });
+                }
+                // A driver may also want a smaller MTU or fewer queues; the network stack does not.
+                Err(error) if mode == KernelMode::Auto && !would_fail_again(&error) => {
+                    tracing::warn!("attach XDP to {name} in the driver: {}", cause(&error));
                 }
                 Err(error) => return Err(attach_error(name, &error)),
             }
@@ -120,7 +122,7 @@ impl Datapath {
 
     /// Adds prefixes; on an error none of them is there. None may have been there before.
     pub(crate) fn insert(&self, table: Table, cidrs: &[Cidr]) -> Result<(), Error> {
-        let (v4, v6) = keys(cidrs);
+        let Keys { v4, v6 } = keys(cidrs);
         let (map_v4, map_v6) = self.maps(table);
         let inserted = batch::update(map_v4, &v4).and_then(|()| batch::update(map_v6, &v6));
         inserted.map_err(|error| {
@@ -133,7 +135,7 @@ impl Datapath {
 
     /// Removes prefixes, all of which are there.
     pub(crate) fn remove(&self, table: Table, cidrs: &[Cidr]) -> Result<(), Error> {
-        let (v4, v6) = keys(cidrs);
+        let Keys { v4, v6 } = keys(cidrs);
         let (map_v4, map_v6) = self.maps(table);
         let removed = batch::delete(map_v4, &v4).and_then(|()| batch::delete(map_v6, &v6));
         removed.map_err(|error| {
@@ -201,17 +203,37 @@ fn missing(name: &str) -> Error {
     Error::Kernel { attempt: "load the XDP program".to_owned(), cause }
 }
 
-/// The keys of the two maps.
-fn keys(cidrs: &[Cidr]) -> (Vec<Key<[u8; 4]>>, Vec<Key<[u8; 16]>>) {
-    let (mut v4, mut v6) = (Vec::new(), Vec::new());
+/// The keys of a pair of maps.
+#[derive(Default)]
+struct Keys {
+    v4: Vec<Key<[u8; 4]>>,
+    v6: Vec<Key<[u8; 16]>>,
+}
+
+fn keys(cidrs: &[Cidr]) -> Keys {
+    let mut keys = Keys::default();
     for cidr in cidrs {
         let length = u32::from(cidr.length());
         match cidr.address() {
-            IpAddr::V4(address) => v4.push(Key::new(length, address.octets())),
-            IpAddr::V6(address) => v6.push(Key::new(length, address.octets())),
+            IpAddr::V4(address) => keys.v4.push(Key::new(length, address.octets())),
+            IpAddr::V6(address) => keys.v6.push(Key::new(length, address.octets())),
         }
     }
-    (v4, v6)
+    keys
+}
+
+/// Whether generic mode would meet the same error.
+fn would_fail_again(error: &ProgramError) -> bool {
+    [libc::EBUSY, libc::EEXIST, libc::EPERM].into_iter().any(|errno| is_errno(error, errno))
+}
+
+/// The innermost cause, which is what the kernel said.
+fn cause(error: &ProgramError) -> String {
+    let mut innermost: &(dyn std::error::Error + 'static) = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
 }
 
 fn attach_error(name: &str, error: &ProgramError) -> Error {

@@ -1,5 +1,6 @@
 //! Why the kernel side could not be set up or changed.
 
+#[cfg(feature = "kernel")]
 use std::io;
 
 use weir_model::Cidr;

@@ -7,12 +7,22 @@ use std::time::SystemTime;
 
 use weir_model::{Ban, BanOrigin, Cidr};
 
-/// The bans in force, by prefix: one for each. An operator's word stands above a list's.
+/// The bans in force, by prefix. A prefix may be banned by several, and is until the last of them
+/// lets go; the operator's word is shown before a list's.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
-    bans: BTreeMap<Cidr, Entry>,
+    bans: BTreeMap<Cidr, Held>,
     ends: BTreeSet<(SystemTime, Cidr)>,
     v4: usize,
+}
+
+/// The bans of one prefix, at most one an origin.
+#[derive(Debug)]
+struct Held {
+    /// The operator's, if he has one.
+    first: Entry,
+    /// Seldom any: no allocation without.
+    others: Vec<Entry>,
 }
 
 #[derive(Clone, Debug)]
@@ -44,7 +54,7 @@ impl Registry {
         self.bans.contains_key(&cidr)
     }
 
-    /// Bans, or changes what is known of a ban.
+    /// Bans, or changes what is known of a ban of the same origin.
     pub(crate) fn add(&mut self, bans: Vec<Ban>) -> Difference {
         let mut difference = Difference::default();
         let mut last: Option<Entry> = None;
@@ -57,35 +67,37 @@ impl Registry {
         difference
     }
 
-    /// Adds to a list, or replaces what it held. Prefixes that an operator banned stay his.
+    /// Adds to a list, or replaces what it held. What others ban as well stays banned.
     pub(crate) fn load(&mut self, list: &str, bans: Vec<Ban>, replace: bool) -> Difference {
         let origin = BanOrigin::List(list.to_owned());
         let before: Vec<Cidr> = if replace { self.of(&origin) } else { Vec::new() };
         let kept: BTreeSet<Cidr> =
             if replace { bans.iter().map(|ban| ban.cidr).collect() } else { BTreeSet::new() };
-        let mine = |entry: &Entry| *entry.origin == BanOrigin::Operator;
-        let bans = bans.into_iter();
-        let bans = bans.filter(|ban| !self.bans.get(&ban.cidr).is_some_and(mine)).collect();
-        let gone: Vec<_> = before.into_iter().filter(|cidr| !kept.contains(cidr)).collect();
-        Difference { removed: self.remove(&gone).removed, added: self.add(bans).added }
+        let added = self.add(bans).added;
+        let gone = before.into_iter().filter(|cidr| !kept.contains(cidr));
+        let removed = gone.filter(|&cidr| self.retain(cidr, |entry| *entry.origin != origin));
+        Difference { removed: removed.collect(), added }
     }
 
-    /// Ends the bans of exactly these prefixes.
+    /// Ends the bans of exactly these prefixes, whoever asked for them.
     pub(crate) fn remove(&mut self, cidrs: &[Cidr]) -> Difference {
-        let mut difference = Difference::default();
-        for &cidr in cidrs {
-            if let Some(entry) = self.bans.remove(&cidr) {
-                entry.expires.map(|end| self.ends.remove(&(end, cidr)));
-                self.v4 -= usize::from(cidr.address().is_ipv4());
-                difference.removed.push(cidr);
-            }
-        }
-        difference
+        let removed = cidrs.iter().copied().filter(|&cidr| self.retain(cidr, |_| false));
+        Difference { added: Vec::new(), removed: removed.collect() }
     }
 
-    /// The prefixes whose bans have ended at `now`.
-    pub(crate) fn ended(&self, now: SystemTime) -> Vec<Cidr> {
-        self.ends.iter().take_while(|(end, _)| *end <= now).map(|(_, cidr)| *cidr).collect()
+    /// The prefixes whose every ban has ended at `now`. Where others still hold one, only the ended
+    /// bans are forgotten.
+    pub(crate) fn ended(&mut self, now: SystemTime) -> Vec<Cidr> {
+        let due = self.ends.iter().take_while(|(end, _)| *end <= now).map(|(_, cidr)| *cidr);
+        let due: BTreeSet<Cidr> = due.collect();
+        let lasts = |entry: &Entry| entry.expires.is_none_or(|end| end > now);
+        let (going_on, ended): (Vec<_>, Vec<_>) = due
+            .into_iter()
+            .partition(|cidr| self.bans.get(cidr).is_some_and(|held| held.entries().any(lasts)));
+        for cidr in going_on {
+            self.retain(cidr, lasts);
+        }
+        ended
     }
 
     /// The most specific ban that an address is under.
@@ -94,35 +106,74 @@ impl Registry {
     }
 
     pub(crate) fn get(&self, cidr: Cidr) -> Option<Ban> {
-        self.bans.get(&cidr).map(|entry| ban(cidr, entry))
+        self.bans.get(&cidr).map(|held| ban(cidr, &held.first))
     }
 
     pub(crate) fn all(&self) -> Vec<Ban> {
-        self.bans.iter().map(|(&cidr, entry)| ban(cidr, entry)).collect()
+        self.bans.iter().map(|(&cidr, held)| ban(cidr, &held.first)).collect()
     }
 
     fn of(&self, origin: &BanOrigin) -> Vec<Cidr> {
-        let bans = self.bans.iter();
-        bans.filter(|(_, entry)| *entry.origin == *origin).map(|(&cidr, _)| cidr).collect()
+        let is_its = |entry: &Entry| *entry.origin == *origin;
+        let bans = self.bans.iter().filter(|(_, held)| held.entries().any(is_its));
+        bans.map(|(&cidr, _)| cidr).collect()
     }
 
     /// Whether the prefix was not banned before.
     fn insert(&mut self, cidr: Cidr, entry: Entry) -> bool {
-        if let Some(end) = entry.expires {
-            self.ends.insert((end, cidr));
+        let Some(mut held) = self.take(cidr) else {
+            self.put(cidr, Held { first: entry, others: Vec::new() });
+            return true;
+        };
+        held.set(entry);
+        self.put(cidr, held);
+        false
+    }
+
+    /// Keeps only some bans of a prefix; whether it was banned and is no more.
+    fn retain(&mut self, cidr: Cidr, keep: impl Fn(&Entry) -> bool) -> bool {
+        let Some(Held { first, others }) = self.take(cidr) else { return false };
+        let mut kept = std::iter::once(first).chain(others).filter(keep);
+        let Some(first) = kept.next() else { return true };
+        let others = kept.collect();
+        self.put(cidr, Held { first, others });
+        false
+    }
+
+    fn put(&mut self, cidr: Cidr, held: Held) {
+        self.ends.extend(held.entries().filter_map(|entry| Some((entry.expires?, cidr))));
+        self.v4 += usize::from(cidr.address().is_ipv4());
+        self.bans.insert(cidr, held);
+    }
+
+    fn take(&mut self, cidr: Cidr) -> Option<Held> {
+        let held = self.bans.remove(&cidr)?;
+        for end in held.entries().filter_map(|entry| entry.expires) {
+            self.ends.remove(&(end, cidr));
         }
-        let expires = entry.expires;
-        match self.bans.insert(cidr, entry) {
-            None => {
-                self.v4 += usize::from(cidr.address().is_ipv4());
-                true
+        self.v4 -= usize::from(cidr.address().is_ipv4());
+        Some(held)
+    }
+}
+
+impl Held {
+    fn entries(&self) -> impl Iterator<Item = &Entry> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+
+    /// Adds a ban, or replaces that of the same origin.
+    fn set(&mut self, entry: Entry) {
+        let entries = std::iter::once(&mut self.first).chain(&mut self.others);
+        for known in entries {
+            if known.origin == entry.origin {
+                *known = entry;
+                return;
             }
-            Some(before) => {
-                if let Some(end) = before.expires.filter(|_| before.expires != expires) {
-                    self.ends.remove(&(end, cidr));
-                }
-                false
-            }
+        }
+        if *entry.origin == BanOrigin::Operator {
+            self.others.insert(0, std::mem::replace(&mut self.first, entry));
+        } else {
+            self.others.push(entry);
         }
     }
 }
@@ -231,5 +282,25 @@ mod tests {
         registry.remove(&[ban.cidr]);
         assert_eq!(registry.ended(at(30)), []);
         assert_eq!(registry.len(), 0);
+    }
+
+    #[test]
+    fn a_prefix_stays_banned_until_the_last_lets_go() {
+        let (one, two) = (BanOrigin::List("one".to_owned()), BanOrigin::List("two".to_owned()));
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let mut registry = Registry::default();
+        let prefix = cidr("192.0.2.0/24");
+        registry.load("one", bans(&one, &["192.0.2.0/24"]), true);
+        registry.load("two", bans(&two, &["192.0.2.0/24"]), true);
+        let mut for_a_while = bans(&BanOrigin::Operator, &["192.0.2.0/24"]);
+        for_a_while[0].expires = Some(at(10));
+        assert_eq!(registry.add(for_a_while), Difference::default());
+        assert_eq!(registry.get(prefix).unwrap().origin, BanOrigin::Operator);
+        assert_eq!(registry.ended(at(10)), []);
+        assert_eq!(registry.get(prefix).unwrap().origin, one);
+        assert_eq!(registry.load("one", Vec::new(), true), Difference::default());
+        assert_eq!(registry.get(prefix).unwrap().origin, two);
+        assert_eq!(registry.load("two", Vec::new(), true).removed, [prefix]);
+        assert_eq!((registry.len(), registry.by_family()), (0, (0, 0)));
     }
 }
