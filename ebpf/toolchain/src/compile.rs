@@ -58,7 +58,11 @@ pub(crate) fn clean_environment(command: &mut Command) {
         let is_outer = text.starts_with("RUSTC")
             || text.starts_with("CARGO_")
             || ["RUSTFLAGS", "MAKEFLAGS", "CLIPPY_ARGS", "RUSTDOCFLAGS"].contains(&&*text);
-        if is_outer && text != "CARGO_HOME" && !text.starts_with("CARGO_HTTP") {
+        // How to reach the registry is no matter of the target.
+        let is_kept = ["CARGO_HOME", "CARGO_HTTP", "CARGO_NET", "CARGO_REGISTR", "CARGO_SOURCE"]
+            .iter()
+            .any(|prefix| text.starts_with(prefix));
+        if is_outer && !is_kept {
             command.env_remove(&name);
         }
     }

@@ -32,6 +32,11 @@ fn rustc() -> Option<Rustc> {
     if debian.is_file() && has_core(&debian) {
         return Some(Rustc::Debian(debian));
     }
+    // Asked by list first: naming a toolchain that is absent makes rustup install it.
+    let installed = output(Command::new("rustup").args(["toolchain", "list"]))?;
+    if !installed.lines().any(|name| name.starts_with("nightly")) {
+        return None;
+    }
     let sysroot = output(Command::new("rustc").args(["+nightly", "--print", "sysroot"]))?;
     let sources = Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core");
     sources.is_dir().then_some(Rustc::Nightly)

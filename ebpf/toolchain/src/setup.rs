@@ -5,8 +5,10 @@ use std::process::{Command, Stdio};
 
 use crate::{Error, Toolchain, find, tools};
 
-/// What apt installs for compiling eBPF: rustc with a `core` for bpfel, and the LLVM of bpf-linker.
-pub const DEBIAN_PACKAGES: [&str; 3] = ["rustc-web", "libstd-rust-web-dev-bpf", "llvm-22-dev"];
+/// What apt installs for compiling eBPF: rustc with a `core` for bpfel, and what bpf-linker is
+/// built with: LLVM, and g++ for the C++ library that LLVM wants.
+pub const DEBIAN_PACKAGES: [&str; 4] =
+    ["rustc-web", "libstd-rust-web-dev-bpf", "llvm-22-dev", "g++"];
 
 /// The release whose LLVM is the one of Debian's rustc.
 const LINKER_VERSION: &str = "0.13.0";
@@ -56,7 +58,8 @@ pub fn apt_install(packages: &[&str], say: &mut dyn FnMut(&str)) -> Result<(), E
         run(&mut command, &remedy)
     };
     apt(&["-q", "update"])?;
-    let install = ["-q", "install", "--yes", "--no-install-recommends"];
+    // rustc-web excludes Debian's own rustc; whoever has that decides himself.
+    let install = ["-q", "install", "--yes", "--no-install-recommends", "--no-remove"];
     apt(&install.iter().copied().chain(missing.iter().copied()).collect::<Vec<_>>())
 }
 
