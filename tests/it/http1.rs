@@ -101,14 +101,25 @@ fn head_has_the_length_and_no_body() {
 
 #[test]
 fn a_client_that_expects_continue_is_told_before_it_sends() {
-    let (_backend, _weir, mut client) = with_backend();
-    client.send(
-        "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n",
-    );
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
+    let script = vec![
+        Step::ReadUntil(b"\r\n\r\n"),
+        Step::Send(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec()),
+        Step::ReadUntil(b"hello"),
+        Step::Send(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".to_vec()),
+    ];
+    let (_backend, _weir, mut client) = with_script(vec![script]);
+    client.send(head);
     assert_eq!(client.response().status, 100);
     client.send("hello");
-    assert_eq!(client.response().text(), "hello");
-    assert_eq!(client.get("/").status, 200);
+    assert_eq!(client.response().text(), "ok");
+    // And a server that does so by itself.
+    let (backend, _weir, mut client) = with_backend();
+    client.send(head);
+    assert_eq!(client.response().status, 100);
+    client.send("hello");
+    assert_eq!(client.response().status, 200);
+    assert_eq!((client.get("/").status, backend.requests()), (200, 2));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A real HTTP/1.1 origin, whose path says what it does.
 //!
-//! `/` 1 KiB · `/bytes/N` · `/chunked/N` · `/echo` the request's body · `/headers` the request's head
+//! `/` 1 KiB · `/bytes/N` · `/chunked/N` · `/echo` the request's body, passed back while it arrives · `/headers` the request's head
 //! as text · `/slow/MS` · `/status/N` · `/close` closes after its answer · `/health`
 
 use std::net::{SocketAddr, TcpListener};
@@ -57,7 +57,7 @@ impl Backend {
         Self { address, requests, end: Some(end), thread: Some(thread) }
     }
 
-    /// Requests that arrived here in whole heads, probes of `/health` left out.
+    /// Requests that arrived here in whole (`/echo`: whose head did), probes of `/health` left out.
     #[must_use]
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::SeqCst)
@@ -117,20 +117,28 @@ async fn answer(
     request: Request<Incoming>,
     name: String,
     requests: Arc<AtomicU64>,
-) -> Result<Response<Body>, std::convert::Infallible> {
+) -> Result<Response<Body>, hyper::Error> {
     let path = request.uri().path().to_owned();
-    if path != "/health" {
-        requests.fetch_add(1, Ordering::SeqCst);
-    }
     let mut segments = path.trim_start_matches('/').split('/');
     let what = segments.next().unwrap_or("");
     let number: usize = segments.next().and_then(|number| number.parse().ok()).unwrap_or(0);
     let size = number.min(BODY_SIZE_MAX);
+    let head = head_of(&request);
+    let echoed = if what == "echo" {
+        Some(request.into_body().boxed())
+    } else {
+        // A request counts when it has arrived in whole.
+        request.into_body().collect().await?;
+        None
+    };
+    if what != "health" {
+        requests.fetch_add(1, Ordering::SeqCst);
+    }
     let mut response = Response::new(match what {
         "bytes" => full(vec![b'x'; size]),
-        "chunked" => chunked(size),
-        "echo" => echo(request.into_body()),
-        "headers" => full(head_of(&request)),
+        "chunked" => Chunks { left: size }.boxed(),
+        "echo" => echoed.unwrap_or_else(|| full("")),
+        "headers" => full(head),
         "slow" => {
             tokio::time::sleep(Duration::from_millis(number as u64)).await;
             full("slow\n")
@@ -156,15 +164,6 @@ async fn answer(
 
 fn full(body: impl Into<Bytes>) -> Body {
     Full::new(body.into()).map_err(|never| match never {}).boxed()
-}
-
-/// The request's body, passed back while it arrives.
-fn echo(body: Incoming) -> Body {
-    body.boxed()
-}
-
-fn chunked(size: usize) -> Body {
-    Chunks { left: size }.boxed()
 }
 
 /// A body of so many bytes whose length is not told.

@@ -159,6 +159,7 @@ impl Client {
                 self.buffer.extend_from_slice(&bytes[..count]);
                 Ok(())
             }
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
             Err(error) => Err(error.to_string()),
         }
     }

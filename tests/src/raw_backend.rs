@@ -59,8 +59,8 @@ fn follow(mut stream: TcpStream, script: &[Step]) -> Vec<u8> {
     for step in script {
         match step {
             Step::ReadUntil(end) => {
-                let mut byte = [0];
-                while !received.ends_with(end) {
+                let (mut byte, start) = ([0], received.len());
+                while !received[start..].ends_with(end) {
                     match stream.read(&mut byte) {
                         Ok(1) => received.push(byte[0]),
                         _ => return received,

@@ -3,10 +3,12 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
@@ -174,8 +176,16 @@ impl<'stream> Client<'stream> {
         let timeouts = &self.policy.timeouts;
         self.timer.arm(if self.served == 0 { timeouts.header } else { timeouts.idle });
         poll_fn(|context| {
+            // The runtime may call a socket readable that is not, so only bytes count.
             if self.source.as_ref().poll_read_ready(context).is_ready() {
-                return Poll::Ready(true);
+                let mut space = ReadBuf::new(self.input.space());
+                let read = Pin::new(&mut self.source).poll_read(context, &mut space);
+                if let Poll::Ready(read) = read {
+                    let count = space.filled().len();
+                    self.input.filled(count);
+                    return Poll::Ready(read.is_ok() && count > 0);
+                }
+                self.input.release();
             }
             self.timer.register(context);
             if self.timer.fired() || self.is_draining() {

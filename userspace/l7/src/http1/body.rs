@@ -20,13 +20,13 @@ impl Body {
     pub(crate) fn next(&mut self, bytes: &[u8]) -> Result<Piece, Malformed> {
         match self {
             Self::Length(0) => Ok(Piece::End),
-            _ if bytes.is_empty() => Ok(Piece::Incomplete),
+            Self::Chunked(chunked) => chunked.next(bytes),
+            Self::Length(_) | Self::UntilClose if bytes.is_empty() => Ok(Piece::Incomplete),
             Self::Length(left) => {
                 let count = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
                 *left -= count as u64;
                 Ok(Piece::Data(count))
             }
-            Self::Chunked(chunked) => chunked.next(bytes),
             Self::UntilClose => Ok(Piece::Data(bytes.len())),
         }
     }
@@ -42,5 +42,30 @@ impl Body {
             Self::Length(left) => *left > small as u64,
             Self::Chunked(_) | Self::UntilClose => true,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_is_told_when_no_byte_follows() {
+        for (mut body, bytes) in [
+            (Body::EMPTY, &b""[..]),
+            (Body::Length(3), b"abc"),
+            (Body::Chunked(Chunked::default()), b"3\r\nabc\r\n0\r\n\r\n"),
+        ] {
+            let mut used = 0;
+            loop {
+                match body.next(&bytes[used..]).unwrap() {
+                    Piece::Data(count) | Piece::Framing(count) => used += count,
+                    Piece::End => break,
+                    Piece::Incomplete => panic!("{body:?} wants more than {bytes:?}"),
+                }
+            }
+            assert_eq!(used, bytes.len());
+        }
+        assert_eq!(Body::UntilClose.next(b""), Ok(Piece::Incomplete));
     }
 }
