@@ -9,6 +9,7 @@ use aya::{Ebpf, EbpfLoader, Pod};
 use weir_abi::Verdict;
 use weir_model::{Cidr, KernelMode, LogLevel};
 
+use crate::error::innermost;
 use crate::kernel::ALLOWED_MAX;
 use crate::samples::Samples;
 use crate::{AttachMode, Attached, Counter, Error, batch};
@@ -100,14 +101,16 @@ impl Datapath {
         if mode != KernelMode::Generic {
             match program.attach(name, XdpMode::Driver) {
                 Ok(_) => return Ok(AttachMode::Driver),
-                Err(error) if mode == KernelMode::Driver && is_errno(&error, libc::EOPNOTSUPP) => {
-                    return Err(Error::NoDriverMode { name: name.to_owned() });
+                Err(error) if would_fail_again(&error) => return Err(attach_error(name, &error)),
+                // It has no XDP, or wants a smaller MTU or fewer queues.
+                Err(error) if mode == KernelMode::Driver => {
+                    let cause = innermost(&error);
+                    return Err(Error::NoDriverMode { name: name.to_owned(), cause });
                 }
-                // A driver may also want a smaller MTU or fewer queues; the network stack does not.
-                Err(error) if mode == KernelMode::Auto && !would_fail_again(&error) => {
-                    tracing::warn!("attach XDP to {name} in the driver: {}", cause(&error));
+                Err(error) => {
+                    let cause = innermost(&error);
+                    tracing::info!("XDP on {name}: its driver refuses ({cause}); trying generic");
                 }
-                Err(error) => return Err(attach_error(name, &error)),
             }
         }
         match program.attach(name, XdpMode::Skb) {
@@ -225,15 +228,6 @@ fn keys(cidrs: &[Cidr]) -> Keys {
 /// Whether generic mode would meet the same error.
 fn would_fail_again(error: &ProgramError) -> bool {
     [libc::EBUSY, libc::EEXIST, libc::EPERM].into_iter().any(|errno| is_errno(error, errno))
-}
-
-/// The innermost cause, which is what the kernel said.
-fn cause(error: &ProgramError) -> String {
-    let mut innermost: &(dyn std::error::Error + 'static) = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
 }
 
 fn attach_error(name: &str, error: &ProgramError) -> Error {

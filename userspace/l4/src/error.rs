@@ -40,11 +40,17 @@ pub enum Error {
         /// The interface.
         name: String,
     },
-    /// The driver cannot run XDP, and `mode: driver` rules everything else out.
-    #[error("attach XDP to {name}: its driver cannot run XDP; use `mode: auto` or `mode: generic`")]
+    /// The driver does not run XDP as the interface is set, and `mode: driver` rules everything else
+    /// out.
+    #[error(
+        "attach XDP to {name}: its driver refuses ({cause}); \
+             use `mode: auto` or `mode: generic`, or try a smaller MTU"
+    )]
     NoDriverMode {
         /// The interface.
         name: String,
+        /// What the driver said.
+        cause: String,
     },
     /// The object, the kernel or a map is not as expected.
     #[error("{attempt}: {cause}")]
@@ -92,7 +98,21 @@ impl Error {
         // A verifier's log has hundreds of lines; its last ones say what is wrong.
         let cause = error.to_string();
         let lines: Vec<_> = cause.lines().collect();
-        let last = lines.get(lines.len().saturating_sub(3)..).unwrap_or_default().join(" ");
+        let mut last = lines.get(lines.len().saturating_sub(3)..).unwrap_or_default().join(" ");
+        let innermost = innermost(error);
+        if !last.contains(&innermost) {
+            last = format!("{last}: {innermost}");
+        }
         Self::Kernel { attempt, cause: last }
     }
+}
+
+/// The innermost cause: what the kernel said.
+#[cfg(feature = "kernel")]
+pub(crate) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
 }
