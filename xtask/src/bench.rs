@@ -1,34 +1,26 @@
-//! `cargo xtask bench`: builds for production and becomes the benchmark.
+//! `cargo xtask bench`: Weir beside its peers.
 
-use std::os::unix::process::CommandExt as _;
-use std::process::Command;
+use anyhow::{Context, Result, bail};
+use clap::Args;
 
-use anyhow::anyhow;
+use crate::cargo::{self, Profile};
+use crate::setup::{self, For};
 
-use crate::setup::{self, Purpose};
-use crate::{cargo, say};
-
-#[derive(clap::Args)]
-pub(crate) struct Arguments {
-    /// A scenario's name and further arguments of the benchmark; none: what there is
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// What `weir-bench run` takes: a scenario, `--rounds N`, `--seconds S`, `--save`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    setup::toolchain()?;
-    setup::programs(Purpose::Bench)?;
-    say("building weir and the benchmark for production (a few minutes)");
-    let built = cargo::build(&[
-        "build",
-        "--package",
-        "weir",
-        "--package",
-        "weir-bench",
-        "--bins",
-        "--release",
-    ])?;
-    let mut bench = Command::new(cargo::path(&built, "weir-bench")?);
-    bench.env("WEIR_BIN", cargo::path(&built, "weir")?).args(&arguments.arguments);
-    Err(anyhow!(bench.exec()).context("start weir-bench"))
+pub(crate) fn run(options: &Options) -> Result<()> {
+    setup::prepare(For::Bench)?;
+    let weir = cargo::binary("weir", "weir", Profile::Release)?;
+    let bench = cargo::binary("weir-bench", "weir-bench", Profile::Dev)?;
+    let mut command = std::process::Command::new(bench);
+    command.arg("run").args(&options.arguments).env("WEIR_BIN", weir);
+    if !command.status().context("run the benchmark")?.success() {
+        bail!("the benchmark failed");
+    }
+    Ok(())
 }

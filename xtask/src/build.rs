@@ -1,25 +1,22 @@
-//! `cargo xtask build`: the `weir` binary with the XDP program in it.
+//! `cargo xtask build`: the weir binary with its kernel side.
 
-use std::path::PathBuf;
+use anyhow::Result;
+use clap::Args;
 
-use crate::{cargo, setup};
+use crate::cargo::{self, Profile};
+use crate::setup::{self, For};
 
-#[derive(clap::Args)]
-pub(crate) struct Arguments {
-    /// Optimised for production; takes a few minutes
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Optimise, as for production: takes minutes
     #[arg(long)]
     release: bool,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    println!("{}", weir(arguments.release)?.display());
+pub(crate) fn run(options: &Options) -> Result<()> {
+    setup::prepare(For::Build)?;
+    let profile = if options.release { Profile::Release } else { Profile::Dev };
+    let path = cargo::binary("weir", "weir", profile)?;
+    println!("{}", path.display());
     Ok(())
-}
-
-/// Builds `weir`; answers where it is.
-fn weir(release: bool) -> anyhow::Result<PathBuf> {
-    setup::toolchain()?;
-    let profile = if release { "release" } else { "dev" };
-    let built = cargo::build(&["build", "--package", "weir", "--profile", profile])?;
-    Ok(cargo::path(&built, "weir")?.clone())
 }

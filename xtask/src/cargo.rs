@@ -1,69 +1,74 @@
-//! Running cargo, and learning what it built.
+//! Calling cargo, and finding what it built.
 
-use std::env;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-/// A program that cargo built.
-pub(crate) struct Built {
-    /// The target's name: `weir`, `it`.
-    pub(crate) name: String,
-    pub(crate) path: PathBuf,
-    /// The folder of its package: where cargo runs tests.
-    pub(crate) folder: PathBuf,
-    /// Whether it is a test binary.
-    pub(crate) is_test: bool,
+use crate::say;
+
+/// How a build is optimised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Profile {
+    Dev,
+    Release,
 }
 
-/// Runs cargo in the project's top folder; its output goes where ours goes.
-pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
-    let shown = format!("cargo {}", arguments.join(" "));
-    let status = cargo().args(arguments).status().with_context(|| format!("run {shown}"))?;
+/// An executable that cargo built.
+#[derive(Clone, Debug)]
+pub(crate) struct Built {
+    /// Of the target: a binary, or the crate under test.
+    pub(crate) name: String,
+    /// Of the package.
+    pub(crate) package: String,
+    pub(crate) path: PathBuf,
+}
+
+/// Cargo, in the project's top folder.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(weir_toolchain::root()).stdin(Stdio::null());
+    command
+}
+
+/// Runs cargo, with its output on ours.
+pub(crate) fn run(arguments: &[&str]) -> Result<()> {
+    let status = cargo().args(arguments).status().context("run cargo")?;
     if !status.success() {
-        bail!("`{shown}` failed\nits messages stand above");
+        bail!("cargo {} failed", arguments.join(" "));
     }
     Ok(())
 }
 
-/// Runs a cargo command that builds; answers the programs that it built or found fresh.
-pub(crate) fn build(arguments: &[&str]) -> anyhow::Result<Vec<Built>> {
-    let shown = format!("cargo {}", arguments.join(" "));
-    let output = cargo()
-        .args(arguments)
-        .arg("--message-format=json-render-diagnostics")
-        .stderr(Stdio::inherit())
-        .output()
-        .with_context(|| format!("run {shown}"))?;
-    if !output.status.success() {
-        bail!("`{shown}` failed\nits messages stand above");
+/// Builds, and tells which executables came of it.
+pub(crate) fn build(arguments: &[&str], profile: Profile) -> Result<Vec<Built>> {
+    say(&format!("cargo {}", arguments.join(" ")));
+    let mut command = cargo();
+    command.args(arguments).arg("--message-format=json-render-diagnostics");
+    if profile == Profile::Release {
+        command.arg("--release");
     }
-    let messages = String::from_utf8(output.stdout).with_context(|| format!("read {shown}"))?;
-    let messages = messages.lines().filter_map(|line| serde_json::from_str(line).ok());
-    Ok(messages.filter_map(|message| built(&message)).collect())
+    let output = command.stderr(Stdio::inherit()).output().context("run cargo")?;
+    if !output.status.success() {
+        bail!("cargo {} failed", arguments.join(" "));
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    Ok(text.lines().filter_map(executable).collect())
 }
 
-/// The path of the binary called `name`.
-pub(crate) fn path<'a>(built: &'a [Built], name: &str) -> anyhow::Result<&'a PathBuf> {
-    let found = built.iter().find(|built| built.name == name && !built.is_test);
-    found.map(|built| &built.path).with_context(|| format!("cargo built no `{name}`"))
+/// Builds one binary.
+pub(crate) fn binary(package: &str, name: &str, profile: Profile) -> Result<PathBuf> {
+    let built = build(&["build", "--package", package, "--bin", name], profile)?;
+    let built = built.into_iter().find(|built| built.name == name);
+    built.map(|built| built.path).with_context(|| format!("cargo built no binary {name}"))
 }
 
-fn cargo() -> Command {
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(weir_toolchain::root());
-    command
-}
-
-fn built(message: &Value) -> Option<Built> {
-    let text = |value: &Value| value.as_str().map(str::to_owned);
-    let folder = PathBuf::from(text(&message["manifest_path"])?).parent()?.to_owned();
-    Some(Built {
-        name: text(&message["target"]["name"])?,
-        path: text(&message["executable"])?.into(),
-        folder,
-        is_test: message["profile"]["test"].as_bool()?,
-    })
+fn executable(line: &str) -> Option<Built> {
+    let message: Value = serde_json::from_str(line).ok()?;
+    let path = message["executable"].as_str()?.into();
+    let name = message["target"]["name"].as_str()?.to_owned();
+    let manifest = PathBuf::from(message["manifest_path"].as_str()?);
+    let package = manifest.parent()?.strip_prefix(weir_toolchain::root()).ok()?;
+    Some(Built { name, package: package.display().to_string(), path })
 }

@@ -1,31 +1,30 @@
-//! `cargo xtask demo`: builds everything and becomes the demo.
+//! `cargo xtask demo`: build everything and watch it at work.
 
-use std::os::unix::process::CommandExt as _;
-use std::process::Command;
+use anyhow::{Context, Result, bail};
+use clap::Args;
 
-use anyhow::anyhow;
+use crate::cargo::{self, Profile};
+use crate::setup::{self, For};
 
-use crate::setup::{self, Purpose};
-use crate::{cargo, say};
-
-#[derive(clap::Args)]
-pub(crate) struct Arguments {
-    /// Leave everything up at the end, and print what to try
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Leave everything up at the end, and tell what to try
     #[arg(long)]
     keep: bool,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    setup::toolchain()?;
-    setup::programs(Purpose::Tests)?;
-    say("building weir and the demo");
-    // One command, so that both are built with the same features. The dev profile is optimised
-    // enough to show the way, and links in seconds.
-    let built = cargo::build(&["build", "--package", "weir", "--package", "weir-tests", "--bins"])?;
-    let mut demo = Command::new(cargo::path(&built, "weir-demo")?);
-    demo.env("WEIR_BIN", cargo::path(&built, "weir")?);
-    if arguments.keep {
-        demo.arg("--keep");
+pub(crate) fn run(options: &Options) -> Result<()> {
+    setup::prepare(For::Demo)?;
+    let weir = cargo::binary("weir", "weir", Profile::Dev)?;
+    let demo = cargo::binary("weir-tests", "weir-demo", Profile::Dev)?;
+    let mut command = std::process::Command::new(demo);
+    command.arg("run").env("WEIR_BIN", weir);
+    if options.keep {
+        command.arg("--keep");
     }
-    Err(anyhow!(demo.exec()).context("start weir-demo"))
+    let status = command.status().context("run the demo")?;
+    if !status.success() {
+        bail!("the demo did not hold what it promises");
+    }
+    Ok(())
 }

@@ -1,25 +1,18 @@
-//! `cargo xtask lint`: formatting and lints, of both workspaces and both shapes of the binary.
+//! `cargo xtask lint`: formatting and lints, with and without the kernel side.
 
-use crate::{cargo, say, setup};
+use anyhow::Result;
 
-const STEPS: [(&str, &[&str]); 4] = [
-    ("formatting", &["fmt", "--all", "--check"]),
-    (
-        "formatting of the XDP program",
-        &["fmt", "--check", "--manifest-path", "ebpf/xdp/Cargo.toml"],
-    ),
-    ("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
-    (
-        "lints without the kernel side",
-        &["clippy", "--package", "weir", "--no-default-features", "--", "-D", "warnings"],
-    ),
-];
+use crate::cargo;
+use crate::setup::{self, For};
 
-pub(crate) fn run() -> anyhow::Result<()> {
-    setup::toolchain()?;
-    for (what, command) in STEPS {
-        say(what);
-        cargo::run(command)?;
-    }
-    Ok(())
+const XDP: &str = "ebpf/xdp/Cargo.toml";
+
+pub(crate) fn run() -> Result<()> {
+    setup::prepare(For::Build)?;
+    cargo::run(&["fmt", "--all", "--check"])?;
+    cargo::run(&["fmt", "--manifest-path", XDP, "--check"])?;
+    let strict = ["--", "-D", "warnings"];
+    cargo::run(&[&["clippy", "--quiet", "--workspace", "--all-targets"], &strict[..]].concat())?;
+    let without = ["clippy", "--quiet", "--package", "weir", "--no-default-features"];
+    cargo::run(&[&without, &strict[..]].concat())
 }

@@ -11,51 +11,45 @@ mod test;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
 
-/// Builds, tests, shows and measures Weir. Each command sets up what it needs.
-#[derive(Parser)]
+/// Builds, tests, shows and measures Weir. Every command installs what it needs by itself.
+#[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
 enum Command {
-    /// Find or install what building and testing need; does nothing the second time
-    Setup(setup::Arguments),
-    /// Compile the XDP program and the `weir` binary that embeds it
-    Build(build::Arguments),
-    /// Run every test; none may be skipped
-    Test(test::Arguments),
-    /// Show Weir at work on this machine: real packets, real requests
-    Demo(demo::Arguments),
-    /// Measure Weir beside nginx and HAProxy
-    Bench(bench::Arguments),
-    /// Check formatting and lints of everything
+    /// Find or install what the other commands need; does nothing the second time
+    Setup(setup::Options),
+    /// Compile the eBPF object and the weir binary that embeds it
+    Build(build::Options),
+    /// Run every test; nothing may be skipped
+    Test(test::Options),
+    /// Watch Weir at work: real backends, a killed one, a ban in the driver (needs root)
+    Demo(demo::Options),
+    /// Measure Weir beside nginx and HAProxy (needs root)
+    Bench(bench::Options),
+    /// Check formatting and lints
     Lint,
 }
 
 fn main() -> ExitCode {
-    let done = match Arguments::parse().command {
-        Command::Setup(arguments) => setup::run(&arguments),
-        Command::Build(arguments) => build::run(&arguments),
-        Command::Test(arguments) => test::run(&arguments),
-        Command::Demo(arguments) => demo::run(&arguments),
-        Command::Bench(arguments) => bench::run(&arguments),
+    let done = match Command::parse() {
+        Command::Setup(options) => setup::run(&options),
+        Command::Build(options) => build::run(&options),
+        Command::Test(options) => test::run(&options),
+        Command::Demo(options) => demo::run(&options),
+        Command::Bench(options) => bench::run(&options),
         Command::Lint => lint::run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("xtask: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Tells what is being done, before it is done.
-fn say(line: &str) {
-    eprintln!("xtask: {line}");
+/// Tells what is going on, on standard error.
+fn say(text: &str) {
+    eprintln!("xtask: {text}");
 }

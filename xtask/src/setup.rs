@@ -1,94 +1,82 @@
-//! `cargo xtask setup`: the eBPF toolchain, and the programs that tests and benchmarks run.
+//! `cargo xtask setup`: find or install what the other commands need.
 
-use std::env;
-use std::path::{Path, PathBuf};
-
-use anyhow::bail;
+use anyhow::{Result, bail};
+use clap::Args;
 
 use crate::say;
 
-#[derive(clap::Args)]
-pub(crate) struct Arguments {
-    /// Only report what is there; exit 1 if something is missing
+#[derive(Debug, Default, Args)]
+pub(crate) struct Options {
+    /// Only tell what is missing
     #[arg(long)]
     check: bool,
-    /// Also what `cargo xtask bench` needs
-    #[arg(long)]
-    bench: bool,
 }
 
-/// What a program is for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    Tests,
+/// What a command needs besides the eBPF toolchain, by program and Debian package.
+const TESTS: [(&str, &str); 3] = [("ip", "iproute2"), ("wrk", "wrk"), ("setpriv", "util-linux")];
+const DEMO: [(&str, &str); 1] = [("ip", "iproute2")];
+const BENCH: [(&str, &str); 4] =
+    [("wrk", "wrk"), ("nginx", "nginx-light"), ("haproxy", "haproxy"), ("taskset", "util-linux")];
+
+/// Which command is to run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum For {
+    Build,
+    Demo,
+    Test,
     Bench,
 }
 
-/// Programs beside the toolchain, the Debian package of each, and who runs it.
-const PROGRAMS: [(&str, &str, Purpose); 4] = [
-    ("ip", "iproute2", Purpose::Tests),
-    ("wrk", "wrk", Purpose::Tests),
-    ("nginx", "nginx", Purpose::Bench),
-    ("haproxy", "haproxy", Purpose::Bench),
-];
-
-/// Where Debian keeps what only root runs; not on everybody's path.
-const ROOT_FOLDERS: [&str; 2] = ["/usr/sbin", "/sbin"];
-
-pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let purpose = if arguments.bench { Purpose::Bench } else { Purpose::Tests };
-    if arguments.check {
-        return check(purpose);
+pub(crate) fn run(options: &Options) -> Result<()> {
+    if options.check {
+        return check();
     }
-    toolchain()?;
-    programs(purpose)?;
-    say("all is set up");
+    prepare(For::Test)?;
+    say("everything is here");
     Ok(())
 }
 
-/// What compiles the XDP program.
-pub(crate) fn toolchain() -> anyhow::Result<()> {
+/// Installs what is missing, saying so; does nothing where nothing is.
+pub(crate) fn prepare(command: For) -> Result<()> {
     weir_toolchain::setup(&mut say)?;
+    let missing = missing(command);
+    if !missing.is_empty() {
+        weir_toolchain::apt_install(&missing, &mut say)?;
+    }
     Ok(())
 }
 
-/// What tests run; for benchmarks, also the peers. Services that come along are not started.
-pub(crate) fn programs(purpose: Purpose) -> anyhow::Result<()> {
-    let needed = needed(purpose).filter(|(program, _)| find(program).is_none());
-    let packages: Vec<_> = needed.map(|(_, package)| package).collect();
-    weir_toolchain::apt_install(&packages, &mut say)?;
-    Ok(())
-}
-
-fn check(purpose: Purpose) -> anyhow::Result<()> {
-    let mut is_complete = true;
-    let mut report = |what: &str, found: Result<String, String>| {
-        is_complete &= found.is_ok();
-        match found {
-            Ok(found) => println!("{what:<16} {found}"),
-            Err(missing) => println!("{what:<16} MISSING: {missing}"),
-        }
-    };
+fn check() -> Result<()> {
     let toolchain = weir_toolchain::find();
-    let toolchain = toolchain.map(|toolchain| toolchain.to_string());
-    report("eBPF toolchain", toolchain.map_err(|error| error.to_string()));
-    for (program, package) in needed(purpose) {
-        let found = find(program).map(|path| path.display().to_string());
-        report(program, found.ok_or_else(|| format!("apt-get install {package}")));
+    match &toolchain {
+        Ok(toolchain) => say(&format!("eBPF toolchain: {toolchain}")),
+        Err(error) => say(&error.to_string()),
     }
-    if !is_complete {
-        bail!("something is missing\nrun as root: cargo xtask setup");
+    let missing = missing(For::Test);
+    if !missing.is_empty() {
+        bail!("missing Debian packages: {}; `cargo xtask setup` installs them", missing.join(" "));
+    }
+    if toolchain.is_err() {
+        bail!("the eBPF toolchain is not complete");
     }
     Ok(())
 }
 
-fn needed(purpose: Purpose) -> impl Iterator<Item = (&'static str, &'static str)> {
-    let is_needed = move |of: Purpose| purpose == Purpose::Bench || of == Purpose::Tests;
-    PROGRAMS.into_iter().filter(move |(.., of)| is_needed(*of)).map(|(name, from, _)| (name, from))
+fn missing(command: For) -> Vec<&'static str> {
+    let tools = match command {
+        For::Build => &[][..],
+        For::Demo => &DEMO,
+        For::Test => &TESTS,
+        For::Bench => &BENCH,
+    };
+    let absent = tools.iter().filter(|(program, _)| !is_on_path(program));
+    absent.map(|(_, package)| *package).collect()
 }
 
-fn find(program: &str) -> Option<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let folders = env::split_paths(&path).chain(ROOT_FOLDERS.map(PathBuf::from));
-    folders.map(|folder| folder.join(Path::new(program))).find(|path| path.is_file())
+fn is_on_path(program: &str) -> bool {
+    // Debian keeps some of them where only root's path leads.
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path);
+    let folders = folders.chain(["/usr/sbin".into(), "/sbin".into()]);
+    folders.map(|folder| folder.join(program)).any(|file| file.is_file())
 }
