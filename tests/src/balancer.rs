@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -41,9 +42,17 @@ impl Balancer {
     /// As [`Balancer::start`].
     #[must_use]
     pub fn start_in(namespace: Option<&str>, sections: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a folder for the test");
+        Self::try_start_in(namespace, sections).expect("start weir")
+    }
+
+    /// The same.
+    ///
+    /// # Errors
+    /// It does not start; its log is in the message.
+    pub fn try_start_in(namespace: Option<&str>, sections: &str) -> Result<Self> {
+        let folder = tempfile::tempdir().context("make a folder")?;
         write_config(folder.path(), sections);
-        let log = std::fs::File::create(folder.path().join("log")).expect("a log file");
+        let log = std::fs::File::create(folder.path().join("log")).context("make a log file")?;
         let child = command_in(namespace)
             .args(["run", "-c"])
             .arg(folder.path().join("weir.yaml"))
@@ -51,16 +60,16 @@ impl Balancer {
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
-            .expect("start weir");
+            .context("start weir")?;
         let mut balancer = Self { folder, child, namespace: namespace.map(ToOwned::to_owned) };
         let deadline = Instant::now() + PATIENCE;
         while !balancer.log().contains(" ready; ") {
-            let ended = balancer.child.try_wait().expect("a child process");
-            assert!(ended.is_none(), "weir ended: {}", balancer.log());
-            assert!(Instant::now() < deadline, "weir is not ready: {}", balancer.log());
+            if balancer.child.try_wait()?.is_some() || Instant::now() > deadline {
+                bail!("weir does not start: {}", balancer.log());
+            }
             std::thread::sleep(Duration::from_millis(5));
         }
-        balancer
+        Ok(balancer)
     }
 
     /// What it wrote to standard error.
@@ -173,6 +182,12 @@ impl Balancer {
             assert!(Instant::now() < deadline, "weir does not end: {}", self.log());
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Leaves it running, with its folder.
+    pub fn keep(self) {
+        // What is forgotten is not dropped, so nothing is killed and nothing removed.
+        std::mem::forget(self);
     }
 
     /// Its process.

@@ -46,10 +46,18 @@ impl Client {
     /// Nobody listens.
     #[must_use]
     pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("connect");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a read timeout");
-        stream.set_nodelay(true).expect("TCP_NODELAY");
-        Self { stream, buffer: Vec::new() }
+        Self::try_connect(address, PATIENCE).expect("connect")
+    }
+
+    /// Connects, and waits that long for this and for every answer.
+    ///
+    /// # Errors
+    /// Nobody listens, or no answer comes.
+    pub fn try_connect(address: SocketAddr, patience: Duration) -> std::io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, patience)?;
+        stream.set_read_timeout(Some(patience))?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, buffer: Vec::new() })
     }
 
     /// Sends bytes as they are. A balancer that has closed already is no failure here: its answer
@@ -63,8 +71,16 @@ impl Client {
     /// # Panics
     /// There is no whole answer.
     pub fn get(&mut self, path: &str) -> Response {
+        self.try_get(path).expect("an answer")
+    }
+
+    /// The same.
+    ///
+    /// # Errors
+    /// There is no whole answer.
+    pub fn try_get(&mut self, path: &str) -> Result<Response, String> {
         self.send(format!("GET {path} HTTP/1.1\r\nHost: a.example\r\n\r\n"));
-        self.response()
+        self.try_response(false)
     }
 
     /// Reads an answer to anything but HEAD.

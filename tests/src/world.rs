@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, bail};
 use nix::sched::{CloneFlags, setns};
-use nix::sys::signal::kill;
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// The hosts around the balancer, with the third byte of their network.
@@ -38,9 +38,35 @@ impl World {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         remove_leftovers();
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let world = Self { name: format!("{PREFIX}{}-{count}", std::process::id()), keep: false };
+        Self::named(&format!("{}-{count}", std::process::id()))
+    }
+
+    /// Makes the namespaces `weir-NAME-…`; they are not taken for what a killed process left.
+    ///
+    /// # Errors
+    /// As [`World::new`], or they exist.
+    pub fn named(name: &str) -> Result<Self> {
+        let world = Self { name: format!("{PREFIX}{name}"), keep: false };
         world.build().context("make the network namespaces")?;
         Ok(world)
+    }
+
+    /// Ends every process in the namespaces `weir-NAME-…` and removes them; whether there were any.
+    #[must_use]
+    pub fn remove(name: &str) -> bool {
+        let prefix = format!("{PREFIX}{name}-");
+        let names: Vec<_> =
+            namespaces().into_iter().filter(|name| name.starts_with(&prefix)).collect();
+        for name in &names {
+            let pids = Command::new("ip").args(["netns", "pids", name]).output();
+            let pids = pids.map(|output| output.stdout).unwrap_or_default();
+            for pid in String::from_utf8_lossy(&pids).split_whitespace() {
+                let pid = pid.parse().map(Pid::from_raw);
+                let _ = pid.map(|pid| kill(pid, Signal::SIGKILL));
+            }
+        }
+        remove(&prefix);
+        !names.is_empty()
     }
 
     fn build(&self) -> Result<()> {
@@ -92,8 +118,8 @@ impl World {
         format!("198.18.{}.1", network(host))
     }
 
-    /// Leaves the namespaces in place when this is dropped.
-    pub fn keep(&mut self) {
+    /// Leaves the namespaces in place.
+    pub fn keep(mut self) {
         self.keep = true;
     }
 

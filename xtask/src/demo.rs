@@ -11,6 +11,9 @@ pub(crate) struct Options {
     /// Leave everything up at the end, and tell what to try
     #[arg(long)]
     keep: bool,
+    /// Remove what `--keep` left
+    #[arg(long, conflicts_with = "keep")]
+    down: bool,
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -18,13 +21,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let weir = cargo::binary("weir", "weir", Profile::Dev)?;
     let demo = cargo::binary("weir-tests", "weir-demo", Profile::Dev)?;
     let mut command = std::process::Command::new(demo);
-    command.arg("run").env("WEIR_BIN", weir);
+    command.arg(if options.down { "down" } else { "run" }).env("WEIR_BIN", weir);
     if options.keep {
         command.arg("--keep");
     }
     let status = command.status().context("run the demo")?;
     if !status.success() {
-        bail!("the demo did not hold what it promises");
+        bail!("the demo failed");
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ pub(crate) struct List {
 
 /// Reads every list of the configuration.
 pub(crate) fn read(bans: &Bans) -> Result<Vec<List>> {
-    bans.files.iter().map(|path| read_one(path)).collect()
+    bans.files.iter().map(read_one).collect()
 }
 
 fn read_one(path: &PathBuf) -> Result<List> {
