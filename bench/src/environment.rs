@@ -33,7 +33,8 @@ impl Environment {
 
     /// `2026-01-31-amd-epyc`: the folder of its results.
     pub(crate) fn folder(&self) -> String {
-        let words = self.processor.split(|letter: char| !letter.is_ascii_alphanumeric());
+        let plain = self.processor.replace("(R)", "").replace("(TM)", "");
+        let words = plain.split(|letter: char| !letter.is_ascii_alphanumeric());
         let words: Vec<_> = words.filter(|word| !word.is_empty()).take(2).collect();
         format!("{}-{}", self.date, words.join("-").to_ascii_lowercase())
     }
