@@ -241,6 +241,47 @@ fn refusals_are_json_with_an_id() {
     assert_eq!(client.get("/known").status, 200, "the connection goes on");
 }
 
+/// A body that nobody wanted must not be read as the next request.
+#[test]
+fn the_body_of_a_refused_request_goes_with_it() {
+    let backend = Backend::start("b");
+    let weir = Balancer::start(
+        &balancer::simple(&[backend.address])
+            .replace("service: s }", "service: s, paths: [/known] }"),
+    );
+    let smuggled = "GET /known HTTP/1.1\r\nHost: a\r\n\r\n";
+    for framing in [
+        format!("Content-Length: {}\r\n\r\n{smuggled}", smuggled.len()),
+        format!(
+            "Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{smuggled}\r\n0\r\n\r\n",
+            smuggled.len()
+        ),
+    ] {
+        let mut client = Client::connect(weir.address("web"));
+        assert_eq!(client.get("/known").status, 200);
+        let before = backend.requests();
+        client.send(format!("POST /unknown HTTP/1.1\r\nHost: a\r\n{framing}"));
+        assert_eq!(client.response().status, 404);
+        client.send("GET /unknown/too HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(client.response().status, 404);
+        assert_eq!(backend.requests(), before, "what was a body has become a request");
+    }
+}
+
+#[test]
+fn every_refusal_has_the_id_of_its_own_request() {
+    let weir = Balancer::start("listeners: [{ name: web, address: \"127.0.0.1:0\" }]\n");
+    let mut client = Client::connect(weir.address("web"));
+    let mut id_of = |field: &str| {
+        client.send(format!("GET / HTTP/1.1\r\nHost: a\r\n{field}\r\n"));
+        let body: serde_json::Value = serde_json::from_slice(&client.response().body).unwrap();
+        body["request_id"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(id_of("X-Request-Id: mine\r\n"), "mine");
+    let (first, second) = (id_of(""), id_of(""));
+    assert!(first != second && first != "mine" && second.len() == 32, "{first} {second}");
+}
+
 #[test]
 fn what_backends_do_wrong_is_answered_with_502_and_504() {
     for (answer_text, status) in [

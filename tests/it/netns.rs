@@ -142,6 +142,43 @@ fn a_list_of_100_000_prefixes_is_loaded_and_replaced_whole() {
 }
 
 #[test]
+fn the_lists_and_the_allow_list_of_the_configuration_follow_a_reload() {
+    if !need::root() {
+        return;
+    }
+    let site = Site::start();
+    let bans = |site: &Site| site.weir.status()["kernel"]["bans"].as_u64().unwrap();
+    let (one, two) = (site.weir.file("one.txt"), site.weir.file("two.txt"));
+    std::fs::write(&one, format!("{}\n192.0.2.0/24\n", World::address("client1"))).unwrap();
+    std::fs::write(&two, "192.0.2.0/24\n2001:db8::/32\n").unwrap();
+    let with =
+        |keys: String| Site::sections().replace("mode: driver", &format!("mode: driver, {keys}"));
+    let files = |paths: &[&std::path::PathBuf]| {
+        let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+        format!("bans: {{ files: [{}] }}", paths.join(", "))
+    };
+    site.weir.ok(&["allow", "add", "203.0.113.1"]);
+    site.weir.write(&with(files(&[&one, &two])));
+    site.weir.ok(&["reload"]);
+    assert_eq!((bans(&site), site.get("client1")), (3, None));
+    site.weir.write(&with(files(&[&one, &two]) + ", allow: [198.18.1.0/24]"));
+    site.weir.ok(&["reload"]);
+    assert_eq!(site.get("client1"), Some(200));
+    site.weir.write(&with(files(&[&two])));
+    site.weir.ok(&["reload"]);
+    assert_eq!((bans(&site), site.get("client1")), (2, Some(200)));
+    assert_eq!(site.weir.ok(&["allow", "list"]), "203.0.113.1/32\n", "allowed live, so it stays");
+    site.weir.write(&with(files(&[&two, &std::path::PathBuf::from("/nonexistent.txt")])));
+    let refused = site.weir.weir(&["reload"]);
+    let stderr = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(stderr.contains("read the ban list /nonexistent.txt"), "{stderr}");
+    std::fs::write(&one, "10.0.0.0/8\n0.0.0.0/0\n").unwrap();
+    site.weir.write(&with(files(&[&two, &one])));
+    assert_eq!(site.weir.weir(&["reload"]).status.code(), Some(1));
+    assert_eq!(bans(&site), 2, "nothing was half done");
+}
+
+#[test]
 fn a_ban_ends_at_its_time() {
     if !need::root() {
         return;

@@ -21,17 +21,17 @@ pub struct AlgorithmSpec {
     pub name: AlgorithmName,
     /// One sentence for the reference.
     pub summary: &'static str,
-    /// Builds it for these backends.
-    pub build: fn(&[Arc<Backend>]) -> Box<dyn Algorithm>,
+    /// Builds it for backends of these weights.
+    pub build: fn(&[u32]) -> Box<dyn Algorithm>,
 }
 
 /// Every algorithm.
 pub static ALGORITHMS: &[AlgorithmSpec] = &[round_robin::SPEC, least_requests::SPEC];
 
 /// Builds the algorithm of that name.
-pub(crate) fn build(name: AlgorithmName, backends: &[Arc<Backend>]) -> Box<dyn Algorithm> {
+pub(crate) fn build(name: AlgorithmName, weights: &[u32]) -> Box<dyn Algorithm> {
     let spec = ALGORITHMS.iter().find(|spec| spec.name == name).unwrap_or(&round_robin::SPEC);
-    (spec.build)(backends)
+    (spec.build)(weights)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::{Algorithm, AlgorithmSpec, Backend};
 pub(crate) const SPEC: AlgorithmSpec = AlgorithmSpec {
     name: AlgorithmName::RoundRobin,
     summary: "in turn, in proportion to the weights",
-    build: |backends| Box::new(RoundRobin::new(backends)),
+    build: |weights| Box::new(RoundRobin::new(weights)),
 };
 
 /// Turns in a round. Weights that need more are rounded to this many.
@@ -25,9 +25,8 @@ struct RoundRobin {
 }
 
 impl RoundRobin {
-    fn new(backends: &[Arc<Backend>]) -> Self {
-        let weights = reduce(backends.iter().map(|backend| backend.weight()).collect());
-        Self { round: smooth(&weights), cursor: AtomicUsize::new(0) }
+    fn new(weights: &[u32]) -> Self {
+        Self { round: smooth(&reduce(weights.to_vec())), cursor: AtomicUsize::new(0) }
     }
 }
 

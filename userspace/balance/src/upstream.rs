@@ -13,7 +13,8 @@ pub struct Upstream {
 }
 
 /// Builds the run-time side of `upstreams`, in their order. A backend whose upstream and address
-/// were in `previous` is the same one: health, counters and pooled connections live on.
+/// were in `previous` is the same one: health, counters and pooled connections live on. Nothing of
+/// it changes before [`Upstream::activate`], so a plan may be thrown away.
 #[must_use]
 pub fn build(upstreams: &[weir_model::Upstream], previous: &[Arc<Upstream>]) -> Vec<Arc<Upstream>> {
     upstreams.iter().map(|policy| Arc::new(Upstream::new(policy, previous))).collect()
@@ -29,19 +30,24 @@ impl Upstream {
                 let known = before.and_then(|upstream| {
                     upstream.backends.iter().find(|backend| backend.address() == target.address)
                 });
-                let Some(known) = known else {
-                    return Arc::new(Backend::new(target.address, target.weight));
-                };
-                known.set_weight(target.weight);
-                if policy.health.is_none() {
-                    // Nobody probes it any more, so nobody would bring it up again.
-                    known.set_health(Health::Unknown);
-                }
-                Arc::clone(known)
+                let new = || Arc::new(Backend::new(target.address, target.weight));
+                known.map_or_else(new, Arc::clone)
             })
             .collect();
-        let algorithm = algorithm::build(policy.algorithm, &backends);
+        let weights: Vec<_> = policy.targets.iter().map(|target| target.weight.value()).collect();
+        let algorithm = algorithm::build(policy.algorithm, &weights);
         Self { policy: policy.clone(), backends, algorithm }
+    }
+
+    /// Gives backends that were there before what the new configuration says of them.
+    pub fn activate(&self) {
+        for (backend, target) in self.backends.iter().zip(&self.policy.targets) {
+            backend.set_weight(target.weight);
+            if self.policy.health.is_none() {
+                // Nobody probes it any more, so nobody would bring it up again.
+                backend.set_health(Health::Unknown);
+            }
+        }
     }
 
     /// Its name in the configuration.
@@ -152,5 +158,13 @@ mod tests {
         let after = build(slice::from_ref(&before.policy), slice::from_ref(&before));
         assert_eq!(after[0].backends[0].id(), before.backends[0].id());
         assert_eq!(after[0].backends[0].failures(), 1);
+        before.backends[0].set_health(Health::Down);
+        let mut policy = before.policy.clone();
+        policy.targets[0].weight = Weight(NonZeroU16::new(7).unwrap());
+        let planned = build(slice::from_ref(&policy), slice::from_ref(&before));
+        assert_eq!(before.backends[0].weight(), 100, "a plan changes nothing");
+        planned[0].activate();
+        assert_eq!(before.backends[0].weight(), 7);
+        assert_eq!(before.backends[0].health(), Health::Unknown);
     }
 }

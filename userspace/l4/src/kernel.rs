@@ -116,7 +116,7 @@ impl Kernel {
         let datapath = Datapath::load(capacity, log)?;
         let capacity = usize::try_from(capacity).unwrap_or(usize::MAX);
         let kernel = Self { datapath, capacity, state: Mutex::default() };
-        kernel.set_allowed(&settings.allow)?;
+        kernel.allow(&settings.allow)?;
         Ok(kernel)
     }
 
@@ -149,7 +149,7 @@ impl Kernel {
     /// [`Error::Full`], [`Error::Everything`], or the kernel's; then nothing was changed.
     pub fn ban(&self, bans: Vec<Ban>) -> Result<Changed, Error> {
         let mut state = self.state();
-        let fresh = self.check(&state.bans, &bans)?;
+        let fresh = self.check(&state.bans, bans.iter())?;
         self.datapath.insert(Table::Bans, &fresh)?;
         Ok(changed(&state.bans.add(bans)))
     }
@@ -170,7 +170,7 @@ impl Kernel {
     /// [`Error::Full`], [`Error::Everything`], or the kernel's; then nothing was changed.
     pub fn load_list(&self, list: &str, bans: Vec<Ban>, replace: bool) -> Result<Changed, Error> {
         let mut state = self.state();
-        let fresh = self.check(&state.bans, &bans)?;
+        let fresh = self.check(&state.bans, bans.iter())?;
         // First what is new, then what is gone: no moment in which a prefix of both is let through.
         self.datapath.insert(Table::Bans, &fresh)?;
         let difference = state.bans.load(list, bans, replace);
@@ -255,15 +255,12 @@ impl Kernel {
         self.state().allowed.iter().copied().collect()
     }
 
-    /// Makes the allow list exactly these prefixes.
+    /// Whether all of these could be banned together with what is banned.
     ///
     /// # Errors
-    /// [`Error::Full`], or the kernel's.
-    pub fn set_allowed(&self, cidrs: &[Cidr]) -> Result<Changed, Error> {
-        let gone: Vec<_> =
-            self.allowed().into_iter().filter(|cidr| !cidrs.contains(cidr)).collect();
-        let added = self.allow(cidrs)?.added;
-        Ok(Changed { added, removed: self.disallow(&gone)?.removed })
+    /// [`Error::Full`] or [`Error::Everything`].
+    pub fn check_room<'a>(&self, bans: impl Iterator<Item = &'a Ban> + Clone) -> Result<(), Error> {
+        self.check(&self.state().bans, bans).map(drop)
     }
 
     /// The bans of a list of the configuration that is in force no more.
@@ -283,8 +280,12 @@ impl Kernel {
     }
 
     /// The prefixes that the kernel does not hold yet, if all may be banned and fit.
-    fn check(&self, known: &Registry, bans: &[Ban]) -> Result<Vec<Cidr>, Error> {
-        if let Some(ban) = bans.iter().find(|ban| ban.cidr.is_everything()) {
+    fn check<'a>(
+        &self,
+        known: &Registry,
+        bans: impl Iterator<Item = &'a Ban> + Clone,
+    ) -> Result<Vec<Cidr>, Error> {
+        if let Some(ban) = bans.clone().find(|ban| ban.cidr.is_everything()) {
             return Err(Error::Everything(ban.cidr));
         }
         let fresh = fresh(known, bans);
@@ -310,8 +311,8 @@ impl fmt::Debug for Kernel {
 }
 
 /// The prefixes of `bans` that the kernel does not hold yet, each once.
-fn fresh(known: &Registry, bans: &[Ban]) -> Vec<Cidr> {
-    let cidrs = bans.iter().map(|ban| ban.cidr);
+fn fresh<'a>(known: &Registry, bans: impl Iterator<Item = &'a Ban>) -> Vec<Cidr> {
+    let cidrs = bans.map(|ban| ban.cidr);
     let mut fresh: Vec<_> = cidrs.filter(|&cidr| !known.contains(cidr)).collect();
     fresh.sort_unstable();
     fresh.dedup();

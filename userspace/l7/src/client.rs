@@ -227,11 +227,23 @@ impl<'stream> Client<'stream> {
         }
     }
 
+    /// Settles, before anything may refuse it, what belongs to this request: its id and its body.
+    pub(crate) fn begin_exchange(&mut self) -> Result<(), Refusal> {
+        let head = self.input.data().get(..self.request.length).unwrap_or_default();
+        let random = || self.reactor.random();
+        forwarded::set_request_id(Some((&self.request, head)), random, &mut self.request_id);
+        self.answer_began.set(false);
+        // Until it is found: an answer of ours then closes the connection.
+        self.body = BodyPlace::Streaming;
+        self.body = self.locate_body()?;
+        Ok(())
+    }
+
     /// Finds out whether the whole body is at hand, and refuses one that is too large.
-    pub(crate) fn locate_body(&mut self) -> Result<(), Refusal> {
+    fn locate_body(&self) -> Result<BodyPlace, Refusal> {
         let behind = self.input.data().get(self.request.length..).unwrap_or_default();
         let size_max = self.policy.limits.body_size.unwrap_or(u64::MAX);
-        self.body = match self.request.body {
+        Ok(match self.request.body {
             BodyLength::None => BodyPlace::Whole(0),
             BodyLength::Bytes(size) if size > size_max => return Err(Refusal::BodyTooLarge),
             BodyLength::Bytes(size) => match usize::try_from(size) {
@@ -242,23 +254,18 @@ impl<'stream> Client<'stream> {
                 Some(size) => BodyPlace::Whole(size),
                 None => BodyPlace::Streaming,
             },
-        };
-        Ok(())
+        })
     }
 
     /// Writes down the head as the backend gets it.
     pub(crate) fn append_request(&mut self) {
         let head = self.input.data().get(..self.request.length).unwrap_or_default();
-        let random = || self.reactor.random();
-        forwarded::set_request_id(Some((&self.request, head)), random, &mut self.request_id);
         self.to_backend.clear();
         let id = &self.request_id;
         forwarded::append_request(&self.request, head, &self.side, id, &mut self.to_backend);
         if self.body == BodyPlace::Streaming {
             self.input.consume(self.request.length);
         }
-        self.to_client.clear();
-        self.answer_began.set(false);
     }
 
     /// How the body of the current request is delimited, before any of it was read.
@@ -315,10 +322,6 @@ impl<'stream> Client<'stream> {
 
     /// Answers a request ourselves: the only place where a refusal becomes bytes.
     pub(crate) async fn answer(&mut self, refusal: Refusal) -> Next {
-        if self.request_id.is_empty() {
-            let random = || self.reactor.random();
-            forwarded::set_request_id(None, random, &mut self.request_id);
-        }
         let whole = matches!(self.body, BodyPlace::Whole(_)) && !refusal.closes();
         let keep_alive = whole && self.request.keep_alive && !self.is_draining();
         self.reactor.counters.refused(refusal);
@@ -329,7 +332,6 @@ impl<'stream> Client<'stream> {
             return Next::Close;
         }
         self.consume_request();
-        self.request_id.clear();
         match (keep_alive, whole) {
             (true, _) => Next::Keep,
             (false, true) => Next::Close,
@@ -341,7 +343,9 @@ impl<'stream> Client<'stream> {
     async fn answer_unreadable(&mut self, refusal: Refusal) -> Next {
         self.reactor.counters.requests.add(1);
         self.request = RequestHead::default();
-        self.request_id.clear();
+        self.body = BodyPlace::Streaming;
+        let random = || self.reactor.random();
+        forwarded::set_request_id(None, random, &mut self.request_id);
         self.answer(refusal).await
     }
 

@@ -53,10 +53,10 @@ pub(crate) async fn serve(client: &mut Client<'_>) -> Next {
 }
 
 async fn forward(client: &mut Client<'_>) -> Result<Next, Failure> {
+    client.begin_exchange()?;
     let reactor = Rc::clone(&client.reactor);
     let snapshot = reactor.snapshot();
     let service = snapshot.service(&client.request, client.head())?;
-    client.locate_body()?;
     client.append_request();
     let mut attempts = Attempts::new(service);
     loop {

@@ -6,17 +6,11 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use weir_admin::api::Done;
 use weir_balance::Upstream;
-use weir_l7::{Plan, Snapshot};
-use weir_model::Config;
+use weir_l4::Kernel;
+use weir_l7::{Engine, Plan, Snapshot};
+use weir_model::{Cidr, Config, KernelMode};
 
 use super::{Main, config, lists};
-
-/// Puts the first configuration in force.
-pub(crate) async fn start(main: &mut Main) -> Result<()> {
-    let config = main.config.clone();
-    let planned = plan(main, &config)?;
-    apply(main, config, planned).await
-}
 
 /// Reads the configuration again and puts it in force, or says why not and changes nothing.
 pub(crate) async fn reload(main: &mut Main) -> Result<Done, String> {
@@ -42,40 +36,55 @@ async fn try_reload(main: &mut Main) -> Result<()> {
         config.kernel.mode = mode;
     }
     warn_of_what_needs_a_restart(&main.config, &config);
-    let planned = plan(main, &config)?;
+    let running = &main.running;
+    let planned = plan(&running.engine, &running.upstreams.borrow(), &config)?;
     apply(main, config, planned).await
 }
 
 /// Everything that can be refused, done before anything is changed.
-struct Planned {
+pub(crate) struct Planned {
     upstreams: Vec<Arc<Upstream>>,
     engine: Plan,
     lists: Vec<lists::List>,
 }
 
-fn plan(main: &Main, config: &Config) -> Result<Planned> {
-    let running = &main.running;
-    let upstreams = weir_balance::build(&config.upstreams, &running.upstreams.borrow());
+/// Plans the change from `previous` upstreams to `config`.
+pub(crate) fn plan(
+    engine: &Engine,
+    previous: &[Arc<Upstream>],
+    config: &Config,
+) -> Result<Planned> {
+    let upstreams = weir_balance::build(&config.upstreams, previous);
     let snapshot = Snapshot::new(config, &upstreams).context("build the routes")?;
-    let engine = running.engine.plan(snapshot, &config.listeners)?;
-    let lists =
-        if running.kernel.is_some() { lists::read(&config.kernel.bans)? } else { Vec::new() };
-    Ok(Planned { upstreams, engine, lists })
+    let has_kernel = config.kernel.mode != KernelMode::Off;
+    let lists = if has_kernel { lists::read(&config.kernel.bans)? } else { Vec::new() };
+    Ok(Planned { engine: engine.plan(snapshot, &config.listeners)?, upstreams, lists })
 }
 
-async fn apply(main: &mut Main, config: Config, planned: Planned) -> Result<()> {
+/// Puts a plan in force.
+pub(crate) async fn apply(main: &mut Main, config: Config, planned: Planned) -> Result<()> {
     let Planned { upstreams, engine, lists } = planned;
     let running = &main.running;
     if let Some(kernel) = &running.kernel {
-        // The kernel may still refuse (memory): before the reactors change, which cannot fail.
+        // The kernel may still refuse (room, memory): before the reactors change, which cannot fail.
+        lists::check(kernel, &lists)?;
+        allow(kernel, &main.config.kernel.allow, &config.kernel.allow)?;
         lists::apply(kernel, lists, &main.config.kernel.bans)?;
-        kernel.set_allowed(&config.kernel.allow)?;
     }
+    upstreams.iter().for_each(|upstream| upstream.activate());
     running.engine.apply(engine).await;
     main.watch = weir_health::watch(&upstreams);
     *running.upstreams.borrow_mut() = upstreams;
     running.generation.set(running.generation.get() + 1);
     main.config = config;
+    Ok(())
+}
+
+/// Changes the allow list by what the configuration changed; what was allowed live stays.
+fn allow(kernel: &Kernel, before: &[Cidr], after: &[Cidr]) -> Result<()> {
+    let gone: Vec<_> = before.iter().copied().filter(|cidr| !after.contains(cidr)).collect();
+    kernel.allow(after).context("allow what the configuration allows")?;
+    kernel.disallow(&gone).context("take prefixes off the allow list")?;
     Ok(())
 }
 

@@ -32,6 +32,12 @@ fn read_one(path: &PathBuf) -> Result<List> {
     Ok(List { bans: list.cidrs.into_iter().map(ban).collect(), name })
 }
 
+/// Whether all lists find room together, before any of them is put in force.
+pub(crate) fn check(kernel: &Kernel, lists: &[List]) -> Result<()> {
+    let bans = lists.iter().flat_map(|list| &list.bans);
+    kernel.check_room(bans).context("load the ban lists")
+}
+
 /// Puts the lists in force; those that only `before` names are gone.
 pub(crate) fn apply(kernel: &Kernel, lists: Vec<List>, before: &Bans) -> Result<()> {
     let gone = before.files.iter().map(|path| name(path));

@@ -46,12 +46,14 @@ pub(crate) fn run(arguments: &Run) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Everything that can be refused is tried before anything is said to run.
+/// Everything that can be refused is tried before anything is said to run. The network card comes
+/// last: attaching may make its driver restart its queues.
 async fn serve(arguments: &Run, config: Config) -> Result<()> {
     let signals = Signals::listen()?;
     let admin = admin::bind(&config).await?;
-    let kernel = start_kernel(&config)?;
     let engine = Engine::start(reactors(&config)).context("start the reactors")?;
+    let planned = change::plan(&engine, &[], &config)?;
+    let kernel = start_kernel(&config)?;
     let (orders, ordered) = mpsc::channel(ORDERS_MAX);
     let running = Rc::new(Running {
         engine,
@@ -67,10 +69,10 @@ async fn serve(arguments: &Run, config: Config) -> Result<()> {
         running: Rc::clone(&running),
         path: arguments.file.path.clone(),
         kernel_mode: arguments.kernel.map(KernelMode::from),
-        config,
+        config: config.clone(),
         watch: Watch::default(),
     };
-    change::start(&mut main).await?;
+    change::apply(&mut main, config, planned).await?;
     let _serving = admin.serve(&running);
     announce(&main);
     main.until_stopped(signals, ordered).await;
