@@ -126,9 +126,9 @@ fn requests(running: &Running, page: &mut Page) {
         page.sample("weir_responses_total", &[("class", class)], count);
     }
     page.family("weir_refusals_total", "counter", "Requests that Weir answered itself, by reason.");
-    for (index, reason) in Refusal::names().enumerate() {
-        let count = sum(&|counters| at(&counters.refusals, index));
-        page.sample("weir_refusals_total", &[("reason", &reason)], count);
+    for refusal in Refusal::ALL {
+        let count = sum(&|counters| at(&counters.refusals, refusal.index()));
+        page.sample("weir_refusals_total", &[("reason", &refusal.name())], count);
     }
 }
 

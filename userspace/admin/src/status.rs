@@ -112,9 +112,11 @@ fn backend(backend: &Backend) -> api::Backend {
 
 fn requests(running: &Running) -> api::Requests {
     let sum = |of: &dyn Fn(&Counters) -> u64| running.engine.counters().map(of).sum();
-    let refused = Refusal::names().enumerate().map(|(index, reason)| api::Refused {
-        reason: reason.to_owned(),
-        count: sum(&|counters| counters.refusals.get(index).map_or(0, weir_l7::Counter::value)),
+    let refused = Refusal::ALL.into_iter().map(|refusal| api::Refused {
+        reason: refusal.name().to_owned(),
+        count: sum(&|counters| {
+            counters.refusals.get(refusal.index()).map_or(0, weir_l7::Counter::value)
+        }),
     });
     api::Requests {
         total: sum(&|counters| counters.requests.value()),

@@ -40,7 +40,11 @@ pub(crate) fn append_request(
 ) {
     out.extend_from_slice(request.method.get(head));
     out.push(b' ');
-    out.extend_from_slice(request.target.get(head));
+    let target = request.target.get(head);
+    if !matches!(target.first(), Some(b'/' | b'*')) {
+        out.push(b'/');
+    }
+    out.extend_from_slice(target);
     out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
     // HTTP/1.0 may do without a host; HTTP/1.1, which the backend gets, may not.
     let host = request.host.map_or(&b"localhost"[..], |host| host.get(head));

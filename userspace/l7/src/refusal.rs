@@ -59,7 +59,27 @@ impl Refusal {
     ];
 
     /// How many kinds there are.
-    pub const COUNT: usize = 16;
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// Every kind, in the order of [`Refusal::index`].
+    pub const ALL: [Self; 16] = [
+        Self::BadRequest("the request is malformed; the message says how"),
+        Self::HeaderTimeout,
+        Self::BodyTimeout,
+        Self::HeaderTooLarge,
+        Self::BodyTooLarge,
+        Self::UnknownTransferCoding,
+        Self::UnknownVersion,
+        Self::UnknownMethod,
+        Self::NoRoute,
+        Self::NoBackend,
+        Self::ConnectFailed,
+        Self::ConnectTimeout,
+        Self::BackendClosed,
+        Self::BadResponse,
+        Self::ResponseTimeout,
+        Self::TooManyConnections,
+    ];
 
     /// The place of its counter, below [`Refusal::COUNT`].
     #[must_use]
@@ -82,11 +102,6 @@ impl Refusal {
             Self::ResponseTimeout => 14,
             Self::TooManyConnections => 15,
         }
-    }
-
-    /// The names of all counters, by index.
-    pub fn names() -> impl Iterator<Item = &'static str> {
-        Self::TABLE.iter().map(|(name, _, _)| *name)
     }
 
     /// Its name in metrics, logs and documents.
@@ -145,9 +160,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_status_has_a_phrase() {
-        for (name, status, _) in Refusal::TABLE {
-            assert_ne!(reason_phrase(status), "Error", "{name}");
+    fn every_kind_has_its_row_and_its_status_a_phrase() {
+        for (index, refusal) in Refusal::ALL.into_iter().enumerate() {
+            assert_eq!(refusal.index(), index, "{refusal:?}");
+            assert_ne!(reason_phrase(refusal.status()), "Error", "{refusal:?}");
         }
     }
 }

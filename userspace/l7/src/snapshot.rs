@@ -59,7 +59,11 @@ impl Snapshot {
     /// The service of the route that matches.
     pub(crate) fn service(&self, request: &RequestHead, head: &[u8]) -> Result<&Service, Refusal> {
         let host = request.host.map_or(&b""[..], |host| host.get(head));
-        let service = self.routes.find(host, request.path.get(head)).ok_or(Refusal::NoRoute)?;
+        let path = match request.path.get(head) {
+            b"" => b"/",
+            path => path,
+        };
+        let service = self.routes.find(host, path).ok_or(Refusal::NoRoute)?;
         self.services.get(service).ok_or(Refusal::NoRoute)
     }
 

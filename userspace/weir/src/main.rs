@@ -4,6 +4,9 @@
 mod cli;
 mod run;
 
+#[cfg(test)]
+mod reference;
+
 use std::process::ExitCode;
 
 use clap::Parser;

@@ -14,7 +14,8 @@ pub(crate) struct RequestHead {
     /// Bytes of the head, with its empty line.
     pub(crate) length: usize,
     pub(crate) method: Span,
-    /// What goes on as the request target: a path with its query, or `*`.
+    /// What goes on as the request target: a path with its query, or `*`. A URI without a path leaves
+    /// it empty or a query alone; it then goes on behind a `/`.
     pub(crate) target: Span,
     /// The target without its query; what routes are matched against.
     pub(crate) path: Span,
@@ -105,13 +106,14 @@ impl RequestHead {
 
     /// `http://host/path`: the host must be the one of `Host`, or two parsers could disagree.
     fn read_absolute(&mut self, bytes: &[u8], rest: &str) -> Result<(), Refusal> {
-        let path = rest.find('/').ok_or(Refusal::BadRequest("target is a URI without a path"))?;
+        // A URI may do without a path: the target is then empty, or a query alone.
+        let path = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at_checked(path).unwrap_or_default();
         if !is_authority(authority.as_bytes()) {
             return Err(Refusal::BadRequest("host is not a name or address with an optional port"));
         }
         let host = self.host.map(|host| host.get(bytes));
-        if host.is_some_and(|host| !host.eq_ignore_ascii_case(authority.as_bytes())) {
+        if host.is_some_and(|host| !is_same_host(host, authority.as_bytes())) {
             return Err(Refusal::BadRequest("target and host name different hosts"));
         }
         self.host = Some(Span::of(authority.as_bytes(), bytes));
@@ -131,7 +133,9 @@ impl RequestHead {
         self.body = match self.fields.body(bytes) {
             Ok(BodyHeader::Absent | BodyHeader::Length(0)) => BodyLength::None,
             Ok(BodyHeader::Length(length)) => BodyLength::Bytes(length),
-            Ok(BodyHeader::Chunked) if self.version == Version::Http10 => {
+            Ok(BodyHeader::Chunked) | Err(FramingError::UnknownCoding)
+                if self.version == Version::Http10 =>
+            {
                 return Err(Refusal::BadRequest("transfer-encoding in HTTP/1.0"));
             }
             Ok(BodyHeader::Chunked) => BodyLength::Chunked,
@@ -188,6 +192,16 @@ fn is_authority(host: &[u8]) -> bool {
         _ => false,
     };
     !name.is_empty() && port_is_valid && (in_brackets || name.iter().all(is_name))
+}
+
+/// Whether two authorities name the same host; port 80 may be left out.
+fn is_same_host(one: &[u8], other: &[u8]) -> bool {
+    let without_default_port =
+        |host: &[u8]| host.len() - if host.ends_with(b":80") { 3 } else { 0 };
+    let name = |host: &[u8]| {
+        host.get(..without_default_port(host)).unwrap_or_default().to_ascii_lowercase()
+    };
+    name(one) == name(other)
 }
 
 fn split_once(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
@@ -250,6 +264,21 @@ mod tests {
         let head = parse(text).unwrap();
         assert_eq!(head.target.get(text.as_bytes()), b"/x");
         assert_eq!(head.host.unwrap().get(text.as_bytes()), b"a.example");
+    }
+
+    #[test]
+    fn a_uri_may_leave_out_the_path_and_the_default_port() {
+        for (target, host, expected) in [
+            ("http://a.example", "a.example", ""),
+            ("http://a.example?q", "a.example", "?q"),
+            ("HTTP://A.example:80/x", "a.example", "/x"),
+            ("http://a.example/x", "a.example:80", "/x"),
+        ] {
+            let text = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            let head = parse(&text).unwrap();
+            assert_eq!(head.target.get(text.as_bytes()), expected.as_bytes(), "{target}");
+        }
+        assert!(parse("GET http://a.example:81/ HTTP/1.1\r\nHost: a.example\r\n\r\n").is_err());
     }
 
     #[test]
