@@ -15,8 +15,9 @@ pub struct Finding {
     pub remedy: &'static str,
 }
 
-/// The oldest kernel with everything that the program uses: `bpf_link` for XDP.
-const KERNEL_MIN: (u32, u32) = (5, 9);
+/// The oldest long-term kernel with everything that the kernel side uses: `bpf_link` for XDP, batch
+/// operations on the maps, ring buffers.
+const KERNEL_MIN: (u32, u32) = (5, 15);
 
 /// Looks at everything that the kernel side needs; changes nothing.
 #[must_use]
@@ -43,7 +44,7 @@ fn kernel() -> Finding {
         subject: "kernel",
         ok,
         found: release,
-        remedy: if ok { "" } else { "Linux 5.9 or newer, or run with `--kernel off`" },
+        remedy: if ok { "" } else { "Linux 5.15 or newer, or run with `--kernel off`" },
     }
 }
 

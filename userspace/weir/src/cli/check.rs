@@ -9,13 +9,13 @@ use crate::run::config;
 
 pub(crate) fn check(path: &Path) -> Result<ExitCode> {
     let config = config::read(path)?;
-    println!(
-        "{} is valid: {} listeners, {} routes, {} services, {} upstreams",
-        path.display(),
-        config.listeners.len(),
-        config.routes.len(),
-        config.services.len(),
-        config.upstreams.len()
-    );
+    let counts = [
+        ("listener", config.listeners.len()),
+        ("route", config.routes.len()),
+        ("service", config.services.len()),
+        ("upstream", config.upstreams.len()),
+    ];
+    let counts = counts.map(|(noun, n)| format!("{n} {noun}{}", if n == 1 { "" } else { "s" }));
+    println!("{} is valid: {}", path.display(), counts.join(", "));
     Ok(ExitCode::SUCCESS)
 }
