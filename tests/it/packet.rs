@@ -3,23 +3,24 @@
 use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
+use std::time::SystemTime;
 
 use weir_abi::{Address, Verdict, wire};
-use weir_l4::{Counter, Decision, Kernel};
+use weir_l4::{Configured, Counter, Decision, Kernel};
 use weir_model::{Ban, BanOrigin, Cidr, LogLevel};
 use weir_tests::{need, packet};
 
 /// The program with this world, attached to nothing.
 fn loaded(bans: &[Cidr], allowed: &[Cidr]) -> Kernel {
     let settings = weir_model::Kernel {
-        bans: weir_model::Bans { capacity: 1_000, files: Vec::new() },
-        allow: allowed.to_vec(),
+        bans: weir_model::Bans { capacity: 1_000, ..weir_model::Bans::default() },
         ..weir_model::Kernel::default()
     };
-    let kernel = Kernel::load(&settings, LogLevel::Info).unwrap();
-    let origin = BanOrigin::Operator;
-    let ban = |&cidr| Ban { cidr, origin: origin.clone(), reason: String::new(), expires: None };
-    kernel.ban(bans.iter().map(ban).collect()).unwrap();
+    let kernel = Kernel::load(&settings, None, LogLevel::Info).unwrap();
+    let configured = Configured { allow: allowed.to_vec(), ..Configured::default() };
+    kernel.configure(configured).unwrap();
+    let ban = |&cidr| Ban::new(cidr, BanOrigin::Operator, SystemTime::now());
+    kernel.ban(&bans.iter().map(ban).collect::<Vec<_>>()).unwrap();
     kernel
 }
 
@@ -114,12 +115,11 @@ fn on_host(kernel: &Kernel, packet: &[u8]) -> Verdict {
         Ok(flow) => flow,
         Err(verdict) => return verdict,
     };
-    // Not through Cidr's eyes, for which a mapped address is IPv4: the kernel's maps are a family's.
     let source: IpAddr = match flow.source {
         Address::V4(address) => address.into(),
         Address::V6(address) => address.into(),
     };
-    match kernel.test(source) {
+    match kernel.test(source).0 {
         Decision::Banned(_) => Verdict::Drop(weir_abi::Drop::Banned),
         Decision::Allowed { banned_by: Some(_), .. } => Verdict::Pass(weir_abi::Pass::Allowed),
         _ if flow.transport == weir_abi::Transport::Unparsed => {

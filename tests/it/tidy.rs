@@ -15,18 +15,23 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("userspace/net", &["model"]),
     ("userspace/balance", &["model"]),
     ("userspace/health", &["config", "balance", "net", "model"]),
-    ("userspace/l4", &["abi", "config", "balance", "net", "model", "toolchain"]),
+    ("userspace/bans", &["abi", "model"]),
+    ("userspace/l4", &["abi", "bans", "model", "toolchain"]),
     ("userspace/l7", &["config", "balance", "net", "model"]),
     ("userspace/admin", &["l4", "l7", "health", "config", "balance", "net", "model"]),
     ("userspace/weir", &["admin", "l4", "l7", "health", "config", "balance", "net", "model"]),
     ("xtask", &["toolchain"]),
     ("bench", &[]),
-    ("tests", &["abi", "l4", "model"]),
+    ("tests", &["abi", "l4", "l7", "model"]),
 ];
 
 /// Where `unsafe` may stand.
-const UNSAFE: [&str; 3] =
-    ["ebpf/xdp/", "userspace/l4/src/batch.rs", "userspace/l4/src/datapath.rs"];
+const UNSAFE: [&str; 4] = [
+    "ebpf/xdp/",
+    "userspace/l4/src/batch.rs",
+    "userspace/l4/src/datapath.rs",
+    "userspace/l4/src/mapped.rs",
+];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -82,7 +87,10 @@ fn one_crate_names_aya_one_socket2_and_few_a_serialiser() {
     for (package, allowed) in [
         ("aya", &["userspace/l4"][..]),
         ("socket2", &["userspace/net"]),
-        ("serde_json", &["userspace/admin", "userspace/weir", "xtask", "bench", "tests"]),
+        (
+            "serde_json",
+            &["userspace/config", "userspace/admin", "userspace/weir", "xtask", "bench", "tests"],
+        ),
         ("saphyr-parser", &["userspace/config"]),
     ] {
         for (folder, _) in ARROWS {

@@ -228,8 +228,13 @@ fn write_config(folder: &Path, sections: &str) {
     // The admin API is on the socket alone, unless a comment asks for an address.
     let address = sections.lines().find_map(|line| line.strip_prefix("# admin on "));
     let (address, socket) = (address.unwrap_or("off"), folder.join("admin.sock"));
+    let state = if sections.contains("state:") {
+        String::new()
+    } else {
+        format!("state: \"{}\"\n", folder.join("state").display())
+    };
     let text = format!(
-        "{sections}\nadmin: {{ address: \"{address}\", socket: \"{}\" }}\n{status}",
+        "{sections}\n{state}admin: {{ address: \"{address}\", socket: \"{}\" }}\n{status}",
         socket.display()
     );
     // Whole or not at all: a reload may read at any time.

@@ -5,6 +5,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod ban;
 pub mod verdict;
 pub mod wire;
 

@@ -22,6 +22,8 @@ pub enum Pass {
     Allowed = 2,
     /// No ban touches its source, but more headers stand before its transport than we read.
     Unparsed = 3,
+    /// A ban would drop it, but it, or every ban, is tried without effect.
+    WouldDrop = 4,
 }
 
 /// Why a packet was dropped.
@@ -29,18 +31,19 @@ pub enum Pass {
 #[repr(u32)]
 pub enum Drop {
     /// Its source is banned.
-    Banned = 4,
+    Banned = 5,
     /// It is shorter than its headers say, or they contradict themselves.
-    Malformed = 5,
+    Malformed = 6,
 }
 
 impl Verdict {
     /// Every verdict, in the order of [`Verdict::index`].
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Pass(Pass::NotIp),
         Self::Pass(Pass::Clean),
         Self::Pass(Pass::Allowed),
         Self::Pass(Pass::Unparsed),
+        Self::Pass(Pass::WouldDrop),
         Self::Drop(Drop::Banned),
         Self::Drop(Drop::Malformed),
     ];
@@ -72,6 +75,7 @@ impl Verdict {
             Self::Pass(Pass::Clean) => "clean",
             Self::Pass(Pass::Allowed) => "allowed",
             Self::Pass(Pass::Unparsed) => "unparsed",
+            Self::Pass(Pass::WouldDrop) => "would_drop",
             Self::Drop(Drop::Banned) => "banned",
             Self::Drop(Drop::Malformed) => "malformed",
         }

@@ -1,40 +1,60 @@
-//! Which sources may send at all: the ban list, and the allow list above it.
+//! Which sources may send at all: the bans, and the allow list above them.
 
-use aya_ebpf::macros::map;
-use aya_ebpf::maps::LpmTrie;
-use aya_ebpf::maps::lpm_trie::Key;
-use weir_abi::{Address, Drop, Flow, Pass, Verdict};
+use weir_abi::ban::{self, Kind, SEEN_WORD, State};
+use weir_abi::{Drop, Flow, Pass, Verdict};
 
-/// Banned IPv4 prefixes. User space sets how many fit.
-#[map]
-static BANS_V4: LpmTrie<[u8; 4], u32> = LpmTrie::with_max_entries(1, BPF_F_NO_PREALLOC);
-/// Banned IPv6 prefixes.
-#[map]
-static BANS_V6: LpmTrie<[u8; 16], u32> = LpmTrie::with_max_entries(1, BPF_F_NO_PREALLOC);
-/// IPv4 prefixes that no ban touches.
-#[map]
-static ALLOW_V4: LpmTrie<[u8; 4], u32> = LpmTrie::with_max_entries(1, BPF_F_NO_PREALLOC);
-/// IPv6 prefixes that no ban touches.
-#[map]
-static ALLOW_V6: LpmTrie<[u8; 16], u32> = LpmTrie::with_max_entries(1, BPF_F_NO_PREALLOC);
+use crate::event;
+use crate::tables::{self, InForce};
 
-/// The kernel takes a prefix tree only so.
-const BPF_F_NO_PREALLOC: u32 = 1;
-
-/// Ends the way of a packet whose source is banned, unless it is allowed. The allow list is asked
-/// only after a hit, so that it costs a clean packet nothing.
+/// Ends the way of a packet whose source is banned; else tells as what it goes on.
 #[inline(always)]
-pub(crate) fn source(flow: &Flow) -> Result<(), Verdict> {
-    let is_banned = match flow.source {
-        Address::V4(address) => BANS_V4.get(&Key::new(32, address)).is_some(),
-        Address::V6(address) => BANS_V6.get(&Key::new(128, address)).is_some(),
+pub fn source(flow: &Flow, size: usize) -> Result<Pass, Verdict> {
+    let Some(state) = tables::state() else { return Ok(Pass::Clean) };
+    let Some(tables) = InForce::of(state) else { return Ok(Pass::Clean) };
+    let (record, is_tried) = match ban::find(&tables, flow.source) {
+        Kind::Ban(record) => (record, is_dry_run(state)),
+        Kind::DryRun(record) => (record, true),
+        Kind::Allowed(_) => return Ok(Pass::Allowed),
+        _ => return Ok(Pass::Clean),
     };
-    if !is_banned {
-        return Ok(());
+    let verdict =
+        if is_tried { Verdict::Pass(Pass::WouldDrop) } else { Verdict::Drop(Drop::Banned) };
+    if let Some(record) = tables.record(record) {
+        count(state, record, size);
+        event::tell(state, record, flow.source, verdict, size);
     }
-    let is_allowed = match flow.source {
-        Address::V4(address) => ALLOW_V4.get(&Key::new(32, address)).is_some(),
-        Address::V6(address) => ALLOW_V6.get(&Key::new(128, address)).is_some(),
-    };
-    Err(if is_allowed { Verdict::Pass(Pass::Allowed) } else { Verdict::Drop(Drop::Banned) })
+    if is_tried { Ok(Pass::WouldDrop) } else { Err(verdict) }
+}
+
+#[inline(always)]
+fn is_dry_run(state: *const State) -> bool {
+    // SAFETY: the value of an array map, never freed while the program runs.
+    unsafe { core::ptr::read_volatile(&raw const (*state).dry_run) != 0 }
+}
+
+/// Counts a packet for a ban. Shared by all CPUs, so with atomic additions.
+#[inline(always)]
+fn count(state: *const State, record: *mut [u32; 8], size: usize) {
+    let counters = record.cast::<u64>();
+    // SAFETY: a record has eight words and begins at a multiple of them: two aligned u64 that live
+    // as long as the program runs.
+    unsafe { add(counters, 1) };
+    // SAFETY: as above.
+    unsafe { add(counters.add(1), size as u64) };
+    // SAFETY: the value of an array map, never freed while the program runs.
+    let now = unsafe { core::ptr::read_volatile(&raw const (*state).now) };
+    // SAFETY: word 4 of a record's eight.
+    unsafe { core::ptr::write_volatile(record.cast::<u32>().add(SEEN_WORD as usize), now) };
+}
+
+/// Adds atomically. The language's own atomics have no addition on this target.
+///
+/// # Safety
+/// `sum` is aligned and lives in a map's value.
+#[inline(always)]
+unsafe fn add(sum: *mut u64, value: u64) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        core::arch::asm!("lock *(u64 *)({sum} + 0) += {value}", sum = in(reg) sum, value = in(reg) value);
+    }
 }

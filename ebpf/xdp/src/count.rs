@@ -10,7 +10,7 @@ static VERDICTS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(Verdict::A
 
 /// Counts a packet; answers how many of its kind this CPU has seen.
 #[inline(always)]
-pub(crate) fn verdict(verdict: Verdict, length: usize) -> u64 {
+pub fn verdict(verdict: Verdict, length: usize) -> u64 {
     let Some(counter) = VERDICTS.get_ptr_mut(verdict.index()) else { return 0 };
     // SAFETY: the pointer is to this CPU's own value, and nothing else on this CPU runs meanwhile.
     let counter = unsafe { &mut *counter };

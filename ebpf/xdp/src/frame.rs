@@ -7,7 +7,7 @@ use weir_abi::Packet;
 const OFFSET_MAX: usize = 4096;
 
 /// A packet as the driver received it.
-pub(crate) struct Frame<'a>(pub(crate) &'a XdpContext);
+pub struct Frame<'a>(pub &'a XdpContext);
 
 impl Packet for Frame<'_> {
     #[inline(always)]

@@ -2,33 +2,25 @@
 #![no_std]
 #![no_main]
 
-mod admit;
-mod count;
-mod frame;
-mod sample;
-
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
+use weir_xdp::{Frame, admit, count, sample};
 use weir_abi::{Packet, Pass, Transport, Verdict, wire};
-
-use crate::frame::Frame;
 
 #[inline(always)]
 fn balance(packet: &impl Packet) -> Result<Verdict, Verdict> {
     let flow = wire::flow(packet)?; // headers → Flow          (abi/src/wire.rs, host-tested)
-    admit::source(&flow)?; // allow, ban              (admit.rs)
-    Ok(pass(flow.transport))
+    let admitted = admit::source(&flow, packet.length())?; // allow, ban (admit.rs)
+    Ok(pass(flow.transport, admitted))
 }
 
 /// What nothing objects to goes on to the kernel's network stack.
 #[inline(always)]
-fn pass(transport: Transport) -> Verdict {
-    match transport {
-        Transport::Unparsed => Verdict::Pass(Pass::Unparsed),
-        Transport::Ports { .. } | Transport::Other(_) | Transport::LaterFragment(_) => {
-            Verdict::Pass(Pass::Clean)
-        }
+fn pass(transport: Transport, admitted: Pass) -> Verdict {
+    match (transport, admitted) {
+        (Transport::Unparsed, Pass::Clean) => Verdict::Pass(Pass::Unparsed),
+        _ => Verdict::Pass(admitted),
     }
 }
 

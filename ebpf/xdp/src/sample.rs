@@ -13,7 +13,7 @@ static SAMPLE_EVERY: u64 = 0;
 
 /// Logs a dropped packet if it is its turn; `count` is how many of its kind this CPU has seen.
 #[inline(always)]
-pub(crate) fn drop(context: &XdpContext, verdict: Verdict, count: u64) {
+pub fn drop(context: &XdpContext, verdict: Verdict, count: u64) {
     // SAFETY: the loader replaces the value before the kernel sees it; the compiler must not
     // take the one written here for granted.
     let every = unsafe { core::ptr::read_volatile(&raw const SAMPLE_EVERY) };

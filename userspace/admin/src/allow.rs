@@ -18,7 +18,7 @@ pub(crate) const GET: Endpoint = Endpoint {
         at_once(with_kernel(&running, |kernel| {
             let allowed = kernel.allowed();
             let data: Vec<_> = allowed.iter().map(ToString::to_string).collect();
-            Ok(Answer::json(&Page { data }))
+            Ok(Answer::json(&Page { data, next: None }))
         }))
     },
 };
@@ -58,6 +58,8 @@ fn told(kernel: &Kernel, changed: &weir_l4::Changed, began: Instant) -> Answer {
         added: changed.added,
         removed: changed.removed,
         total: kernel.allowed().len(),
+        duplicates: 0,
+        covered: 0,
         skipped: 0,
         skipped_lines: Vec::new(),
         milliseconds: milliseconds(began),

@@ -42,6 +42,9 @@ pub struct Kernel {
     pub interfaces: Vec<Interface>,
     /// Prefixes banned.
     pub bans: usize,
+    /// Nothing is dropped for a ban, but counted as if.
+    #[serde(default)]
+    pub dry_run: bool,
     /// Prefixes that no ban touches.
     pub allowed: usize,
     /// Packets by verdict and reason.
@@ -129,24 +132,123 @@ pub struct Refused {
     pub count: u64,
 }
 
-/// A list: `{"data": […]}`.
+/// A list: `{"data": […], "next": …}`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Page<T> {
-    /// All of it.
+    /// A part of it.
     pub data: Vec<T>,
+    /// What to ask for as `after` to get the next part; absent with the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
-/// One of `GET /bans`.
+/// One of `GET /bans`. A line of `weir ban save`, which `weir ban load` reads.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Ban {
     /// The prefix.
     pub cidr: String,
-    /// Who asked for it: `operator`, or `list NAME`.
+    /// Who asked for it: `operator`, `api`, `rule NAME` or `list NAME`.
     pub origin: String,
     /// Why; may be empty.
     pub reason: String,
-    /// Whole seconds until it ends; absent if it does not.
-    pub ends_in_seconds: Option<u64>,
+    /// Since when, Unix time.
+    pub created: u64,
+    /// Until when, Unix time; absent if it does not end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<u64>,
+    /// Its packets are counted, but not dropped.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// It drops even what is protected.
+    #[serde(default)]
+    pub forced: bool,
+    /// Packets dropped, or that would have been, for this prefix.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// When the last came, Unix time; absent if none did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_hit: Option<u64>,
+}
+
+/// `GET /bans/stats`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BanStats {
+    /// Prefixes with a ban.
+    pub prefixes: usize,
+    /// Of them made one by one.
+    pub live: usize,
+    /// Prefixes that no ban touches.
+    pub allowed: usize,
+    /// Nothing is dropped for a ban, but counted as if.
+    pub dry_run: bool,
+    /// Packets dropped for bans.
+    pub dropped_packets: u64,
+    /// Packets that would have been dropped.
+    pub would_drop_packets: u64,
+    /// Bytes of kernel memory of the tables.
+    pub memory_bytes: u64,
+    /// Share of the table in use, 0 to 1; what is left is for bans made live.
+    pub used: f64,
+    /// How long the table in force took to build and publish.
+    pub built_in_milliseconds: f64,
+    /// By name.
+    pub lists: Vec<BanListStats>,
+}
+
+/// A list of `GET /bans/stats`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BanListStats {
+    /// Its name.
+    pub name: String,
+    /// Its prefixes.
+    pub prefixes: usize,
+    /// When it was loaded, Unix time.
+    pub created: u64,
+    /// Its packets are counted, but not dropped.
+    pub dry_run: bool,
+    /// Packets dropped, or that would have been, for its prefixes.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// A line of `GET /bans/watch`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Watched {
+    /// A packet.
+    Packet(WatchedPacket),
+    /// Packets not told of.
+    Untold {
+        /// More than the rate allows.
+        limited: u64,
+        /// Nobody read fast enough.
+        overflowed: u64,
+    },
+}
+
+/// A packet of `GET /bans/watch`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WatchedPacket {
+    /// Unix time, milliseconds.
+    pub time_ms: u64,
+    /// Who sent it.
+    pub source: IpAddr,
+    /// `drop`, or `pass` for one that is only tried.
+    pub verdict: String,
+    /// `banned` or `would_drop`.
+    pub reason: String,
+    /// The prefix that decided.
+    pub prefix: String,
+    /// Who asked for its ban; absent if it has ended since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
+    /// Why there is a ban.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub ban_reason: String,
+    /// Bytes of the packet.
+    pub size: u32,
 }
 
 /// Body of `POST /bans`, and of `DELETE /bans` and `/allow` with `cidrs` alone.
@@ -161,6 +263,15 @@ pub struct Change {
     /// Why.
     #[serde(default)]
     pub reason: String,
+    /// Count packets, but drop none.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Ban default routes and what is protected, too.
+    #[serde(default)]
+    pub force: bool,
+    /// Where the operator is logged in from: not to be banned by accident.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator: Option<IpAddr>,
 }
 
 /// What a change did.
@@ -172,7 +283,13 @@ pub struct Changed {
     pub removed: usize,
     /// Prefixes in force now.
     pub total: usize,
-    /// Lines of a list that are no prefix.
+    /// Prefixes of a list that stood in it before.
+    #[serde(default)]
+    pub duplicates: usize,
+    /// Prefixes of a list inside wider ones of it.
+    #[serde(default)]
+    pub covered: usize,
+    /// Lines of a list that could not be read.
     #[serde(default)]
     pub skipped: usize,
     /// The first of them: line, text and why.
@@ -189,12 +306,18 @@ pub struct Test {
     pub ip: IpAddr,
     /// `pass` or `drop`.
     pub verdict: String,
-    /// `clean`, `allowed` or `banned`.
+    /// `clean`, `allowed`, `protected`, `would_drop` or `banned`.
     pub reason: String,
-    /// The ban that decides, or that the allow list overrules.
+    /// The ban that decides, or that is overruled.
     pub ban: Option<Ban>,
     /// The allowed prefix that decides.
     pub allowed_by: Option<String>,
+    /// The protected prefix that decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protected_by: Option<String>,
+    /// Nothing is dropped for a ban, but counted as if.
+    #[serde(default)]
+    pub dry_run: bool,
 }
 
 /// `POST /reload` and `POST /stop`

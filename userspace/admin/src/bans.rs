@@ -2,43 +2,46 @@
 
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use hyper::{Method, StatusCode};
-use weir_config::ban_list::{self, BanList};
-use weir_l4::{Decision, Kernel};
+use weir_config::ban_list;
+use weir_l4::{BanHits, Decision, Hits, Kernel, List};
 use weir_model::{Ban, BanOrigin, Cidr};
 
 use crate::Running;
 use crate::api::{self, Change, Changed, Page};
-use crate::endpoint::{Answer, Endpoint, Port, Request, at_once};
+use crate::endpoint::{Answer, Answering, Endpoint, Port, Request, at_once};
 
-/// Lines of a list that are no prefix and are told of.
-const SKIPPED_TOLD_MAX: usize = 10;
 /// The list that `POST /bans` loads where the query names none.
 const LIST_DEFAULT: &str = "default";
+/// Prefixes of a page where the query names no `limit`, and the most it may name.
+const PAGE_DEFAULT: usize = 1_000;
+const PAGE_MAX: usize = 100_000;
+/// Bytes of a ban's reason.
+const REASON_SIZE_MAX: usize = 256;
 
 pub(crate) const GET: Endpoint = Endpoint {
     method: Method::GET,
     path: "/bans",
     port: Port::Admin,
-    summary: "every ban with origin, reason and how long it still lasts",
-    answer: |running, _| at_once(with_kernel(&running, |kernel| Ok(list(kernel)))),
+    summary: "bans with origin, reason, end and hits, by prefix; `?after=CIDR&limit=N` pages on",
+    answer: |running, request| at_once(with_kernel(&running, |kernel| list(kernel, &request))),
 };
 
 pub(crate) const POST: Endpoint = Endpoint {
     method: Method::POST,
     path: "/bans",
     port: Port::Admin,
-    summary: "ban the prefixes of a JSON object, or as text/plain load a list (`?list=NAME&replace=1`)",
+    summary: "ban the prefixes of a JSON object, or as text/plain load a list \
+              (`?list=NAME&replace=1&dry-run=1&force=1`)",
     answer: |running, request| {
-        at_once(with_kernel(&running, |kernel| {
-            if request.content_type.starts_with("text/plain") {
-                load(kernel, &request)
-            } else {
-                add(kernel, &request)
-            }
-        }))
+        if request.content_type.starts_with("text/plain") {
+            load(&running, request)
+        } else {
+            at_once(with_kernel(&running, |kernel| add(kernel, &request)))
+        }
     },
 };
 
@@ -46,10 +49,14 @@ pub(crate) const DELETE: Endpoint = Endpoint {
     method: Method::DELETE,
     path: "/bans",
     port: Port::Admin,
-    summary: "end the bans of exactly these prefixes",
+    summary: "end the bans of exactly these prefixes, or of a list (`?list=NAME`)",
     answer: |running, request| {
         at_once(with_kernel(&running, |kernel| {
             let began = Instant::now();
+            if let Some(name) = request.parameter("list") {
+                let changed = kernel.drop_list(name).map_err(refused)?;
+                return Ok(Answer::json(&told(kernel, &changed, began)));
+            }
             let (_, cidrs) = change(&request)?;
             let changed = kernel.unban(&cidrs).map_err(refused)?;
             Ok(Answer::json(&told(kernel, &changed, began)))
@@ -68,14 +75,16 @@ pub(crate) const TEST: Endpoint = Endpoint {
 /// Answers with what `act` says, or that there is no kernel side to act on.
 pub(crate) fn with_kernel(
     running: &Rc<Running>,
-    act: impl FnOnce(&Kernel) -> Result<Answer, Answer>,
+    act: impl FnOnce(&Arc<Kernel>) -> Result<Answer, Answer>,
 ) -> Answer {
-    let Some(kernel) = &running.kernel else {
-        let message = "the kernel side is off, so nothing can be banned: \
-                       give `kernel.interfaces` in the configuration and restart";
-        return Answer::problem(StatusCode::CONFLICT, message);
-    };
+    let Some(kernel) = &running.kernel else { return no_kernel() };
     act(kernel).unwrap_or_else(|problem| problem)
+}
+
+fn no_kernel() -> Answer {
+    let message = "the kernel side is off, so nothing can be banned: \
+                   give `kernel.interfaces` in the configuration and restart";
+    Answer::problem(StatusCode::CONFLICT, message)
 }
 
 /// The body of a change, with its prefixes read.
@@ -103,45 +112,109 @@ fn add(kernel: &Kernel, request: &Request) -> Result<Answer, Answer> {
     let began = Instant::now();
     let (change, cidrs) = change(request)?;
     let lasts = change.ttl.as_deref().map(weir_config::duration).transpose();
-    let lasts = lasts.map_err(|error| {
-        Answer::problem(StatusCode::BAD_REQUEST, format!("ttl: {error}; nothing was changed"))
-    })?;
-    let expires = lasts.map(|lasts| SystemTime::now() + lasts);
-    let ban =
-        |cidr| Ban { cidr, origin: BanOrigin::Operator, reason: change.reason.clone(), expires };
-    let changed = kernel.ban(cidrs.into_iter().map(ban).collect()).map_err(refused)?;
+    let lasts = lasts.map_err(|error| wrong(format!("ttl: {error}")))?;
+    let created = SystemTime::now();
+    let expires = match lasts {
+        None => None,
+        Some(lasts) => {
+            Some(created.checked_add(lasts).ok_or_else(|| wrong("ttl: too long"))?)
+        }
+    };
+    if change.reason.len() > REASON_SIZE_MAX || change.reason.contains(char::is_control) {
+        return Err(wrong(format!(
+            "reason: more than {REASON_SIZE_MAX} bytes, or control characters"
+        )));
+    }
+    if let Some(operator) = change.operator.filter(|_| !change.force)
+        && let Some(cidr) = cidrs.iter().find(|cidr| cidr.contains(operator))
+    {
+        return Err(locked_out(*cidr, operator));
+    }
+    let origin = if request.is_local { BanOrigin::Operator } else { BanOrigin::Api };
+    let ban = |cidr| Ban {
+        cidr,
+        origin: origin.clone(),
+        reason: change.reason.clone(),
+        created,
+        expires,
+        dry_run: change.dry_run,
+        forced: change.force,
+    };
+    let bans: Vec<Ban> = cidrs.into_iter().map(ban).collect();
+    let changed = kernel.ban(&bans).map_err(refused)?;
     Ok(Answer::json(&told(kernel, &changed, began)))
 }
 
-fn load(kernel: &Kernel, request: &Request) -> Result<Answer, Answer> {
+/// Reads a list and puts it in force on a thread of its own: it may have millions of lines.
+fn load(running: &Rc<Running>, request: Request) -> Answering {
+    let Some(kernel) = running.kernel.clone() else { return at_once(no_kernel()) };
+    Box::pin(async move {
+        let loaded = tokio::task::spawn_blocking(move || load_now(&kernel, &request)).await;
+        loaded.map_or_else(
+            |_| Answer::problem(StatusCode::INTERNAL_SERVER_ERROR, "loading the list failed"),
+            |answer| answer.unwrap_or_else(|problem| problem),
+        )
+    })
+}
+
+fn load_now(kernel: &Kernel, request: &Request) -> Result<Answer, Answer> {
     let began = Instant::now();
     let name = request.parameter("list").unwrap_or(LIST_DEFAULT);
-    let BanList { cidrs, skipped, skipped_count } = ban_list::parse(&request.body);
-    if cidrs.is_empty() && skipped_count > 0 {
-        let first = skipped.first().map(ToString::to_string).unwrap_or_default();
-        let message = format!("no line of the list is a prefix ({first}); nothing was changed");
-        return Err(Answer::problem(StatusCode::BAD_REQUEST, message));
+    let is_named = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if name.is_empty() || name.starts_with('.') || !name.bytes().all(is_named) {
+        let message = format!("`{name}` is no name of a list: letters, digits, `.`, `_` or `-`");
+        return Err(wrong(message));
     }
-    let ban = |cidr| Ban {
-        cidr,
-        origin: BanOrigin::List(name.to_owned()),
-        reason: String::new(),
-        expires: None,
-    };
-    let bans = cidrs.into_iter().map(ban).collect();
-    let changed = kernel.load_list(name, bans, request.flag("replace")).map_err(refused)?;
+    let force = request.flag("force");
+    let mut list = List::new(SystemTime::now(), request.flag("dry-run"));
+    let now = SystemTime::now();
+    let report = ban_list::parse(&request.body, now, &mut |line| {
+        list.push(line.cidr, line.reason, line.expires);
+    });
+    let first = report.first.first().map(ToString::to_string);
+    if let Some(first) = first.filter(|_| list.is_empty()) {
+        return Err(wrong(format!("no line of the list could be read ({first})")));
+    }
+    let operator = request.parameter("operator").and_then(|ip| ip.parse().ok());
+    if let Some(operator) = operator.filter(|_| !force)
+        && let Some(cidr) = list.holding(operator)
+    {
+        return Err(locked_out(cidr, operator));
+    }
+    let loaded = kernel.load_list(name, list, request.flag("replace"), force).map_err(refused)?;
     Ok(Answer::json(&Changed {
-        skipped: skipped_count,
-        skipped_lines: skipped.iter().take(SKIPPED_TOLD_MAX).map(ToString::to_string).collect(),
-        ..told(kernel, &changed, began)
+        duplicates: loaded.merged.duplicates,
+        covered: loaded.merged.covered,
+        skipped: report.skipped,
+        skipped_lines: report.first.iter().map(ToString::to_string).collect(),
+        ..told(kernel, &loaded.changed, began)
     }))
 }
 
-fn list(kernel: &Kernel) -> Answer {
-    let now = SystemTime::now();
-    Answer::json(&Page {
-        data: kernel.bans().iter().map(|ban| shown(ban, now)).collect::<Vec<_>>(),
-    })
+fn wrong(message: impl std::fmt::Display) -> Answer {
+    Answer::problem(StatusCode::BAD_REQUEST, format!("{message}; nothing was changed"))
+}
+
+fn locked_out(cidr: Cidr, operator: IpAddr) -> Answer {
+    let message = format!(
+        "{cidr} holds {operator}, from where you are logged in (`weir allow add {operator}` \
+         protects it, `--force` bans it all the same); nothing was changed"
+    );
+    Answer::problem(StatusCode::CONFLICT, message)
+}
+
+fn list(kernel: &Kernel, request: &Request) -> Result<Answer, Answer> {
+    let parameter = |key: &str| request.parameter(key).map(|value| value.replace("%2F", "/"));
+    let after = parameter("after").map(|after| after.parse::<Cidr>()).transpose();
+    let after = after.map_err(|error| wrong(format!("after: {error}")))?;
+    let limit = parameter("limit").map(|limit| limit.parse::<usize>()).transpose();
+    let limit = limit.map_err(|error| wrong(format!("limit: {error}")))?.unwrap_or(PAGE_DEFAULT);
+    let limit = limit.clamp(1, PAGE_MAX);
+    let bans = kernel.bans_after(after, limit);
+    let last = bans.last().map(|seen| seen.ban.cidr);
+    let more = last.is_some_and(|last| !kernel.bans_after(Some(last), 1).is_empty());
+    let next = last.filter(|_| more).map(|last| last.to_string());
+    Ok(Answer::json(&Page { data: bans.iter().map(shown).collect::<Vec<_>>(), next }))
 }
 
 fn test(kernel: &Kernel, ip: &str) -> Result<Answer, Answer> {
@@ -149,29 +222,48 @@ fn test(kernel: &Kernel, ip: &str) -> Result<Answer, Answer> {
         let message = format!("{ip}: not an IPv4 or IPv6 address");
         Answer::problem(StatusCode::BAD_REQUEST, message)
     })?;
-    let now = SystemTime::now();
-    let (verdict, reason, ban, allowed_by) = match kernel.test(ip) {
-        Decision::Clean => ("pass", "clean", None, None),
-        Decision::Banned(ban) => ("drop", "banned", Some(ban), None),
-        Decision::Allowed { by, banned_by } => ("pass", "allowed", banned_by, Some(by)),
+    let dry_run = kernel.is_dry_run();
+    let (decision, hits) = kernel.test(ip);
+    let (verdict, reason, ban, allowed_by, protected_by) = match decision {
+        Decision::Clean => ("pass", "clean", None, None, None),
+        Decision::Banned(ban) if dry_run => ("pass", "would_drop", Some(ban), None, None),
+        Decision::Banned(ban) => ("drop", "banned", Some(ban), None, None),
+        Decision::WouldDrop(ban) => ("pass", "would_drop", Some(ban), None, None),
+        Decision::Allowed { by, banned_by } => ("pass", "allowed", banned_by, Some(by), None),
+        Decision::Protected { by, banned_by } => {
+            ("pass", "protected", Some(banned_by), None, Some(by))
+        }
     };
     Ok(Answer::json(&api::Test {
         ip,
         verdict: verdict.to_owned(),
         reason: reason.to_owned(),
-        ban: ban.as_ref().map(|ban| shown(ban, now)),
+        ban: ban.map(|ban| shown(&BanHits { ban, hits })),
         allowed_by: allowed_by.map(|cidr| cidr.to_string()),
+        protected_by: protected_by.map(|cidr| cidr.to_string()),
+        dry_run,
     }))
 }
 
-fn shown(ban: &Ban, now: SystemTime) -> api::Ban {
-    let ends_in = ban.expires.map(|expires| expires.duration_since(now).unwrap_or(Duration::ZERO));
+fn shown(seen: &BanHits) -> api::Ban {
+    let BanHits { ban, hits: Hits { packets, bytes, last } } = seen;
     api::Ban {
         cidr: ban.cidr.to_string(),
         origin: ban.origin.to_string(),
         reason: ban.reason.clone(),
-        ends_in_seconds: ends_in.map(|left| left.as_secs()),
+        created: unix(ban.created),
+        expires: ban.expires.map(unix),
+        dry_run: ban.dry_run,
+        forced: ban.forced,
+        packets: *packets,
+        bytes: *bytes,
+        last_hit: (*last > 0).then_some(u64::from(*last)),
     }
+}
+
+/// Unix time in whole seconds.
+pub(crate) fn unix(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn told(kernel: &Kernel, changed: &weir_l4::Changed, began: Instant) -> Changed {
@@ -179,6 +271,8 @@ fn told(kernel: &Kernel, changed: &weir_l4::Changed, began: Instant) -> Changed 
         added: changed.added,
         removed: changed.removed,
         total: kernel.ban_count(),
+        duplicates: 0,
+        covered: 0,
         skipped: 0,
         skipped_lines: Vec::new(),
         milliseconds: milliseconds(began),

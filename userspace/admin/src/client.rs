@@ -1,9 +1,11 @@
 //! The command line's side of the admin socket.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
@@ -58,6 +60,41 @@ pub async fn ask<T: DeserializeOwned>(
     path: &str,
     body: Body,
 ) -> Result<T, ClientError> {
+    let body = answer(socket, method, path, body).await?.collect().await?.to_bytes();
+    Ok(serde_json::from_slice(&body)?)
+}
+
+/// Asks for an answer of many lines, and tells of each as it comes until `tell` says that it is
+/// enough.
+///
+/// # Errors
+/// [`ClientError`]: nobody is there, it refuses, or it goes away.
+pub async fn follow<T: DeserializeOwned>(
+    socket: &Path,
+    path: &str,
+    mut tell: impl FnMut(T) -> ControlFlow<()>,
+) -> Result<(), ClientError> {
+    let mut body = answer(socket, Method::GET, path, Body::None).await?;
+    let mut held = Vec::new();
+    while let Some(frame) = body.frame().await {
+        held.extend_from_slice(frame?.data_ref().map_or(&[][..], |data| data));
+        while let Some(end) = held.iter().position(|&byte| byte == b'\n') {
+            let line: Vec<u8> = held.drain(..=end).collect();
+            if tell(serde_json::from_slice(&line)?).is_break() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The body of a successful answer.
+async fn answer(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    body: Body,
+) -> Result<Incoming, ClientError> {
     let stream = UnixStream::connect(socket)
         .await
         .map_err(|source| ClientError::Connect { socket: socket.display().to_string(), source })?;
@@ -76,11 +113,9 @@ pub async fn ask<T: DeserializeOwned>(
     headers.insert(HOST, hyper::header::HeaderValue::from_static("localhost"));
     headers.insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(content_type));
     let response = sender.send_request(request).await?;
-    let is_success = response.status().is_success();
-    let body = response.into_body().collect().await?.to_bytes();
-    if is_success {
-        Ok(serde_json::from_slice(&body)?)
-    } else {
-        Err(ClientError::Refused(serde_json::from_slice(&body)?))
+    if response.status().is_success() {
+        return Ok(response.into_body());
     }
+    let body = response.into_body().collect().await?.to_bytes();
+    Err(ClientError::Refused(serde_json::from_slice(&body)?))
 }

@@ -21,8 +21,10 @@ pub(crate) const STOP: Endpoint = Endpoint {
     method: Method::POST,
     path: "/stop",
     port: Port::Admin,
-    summary: "stop once open requests are answered; `?fast=1`: at once",
-    answer: |running, request| Box::pin(stop(running, !request.flag("fast"))),
+    summary: "stop once open requests are answered; `?fast=1`: at once; `?detach=1`: bans end too",
+    answer: |running, request| {
+        Box::pin(stop(running, !request.flag("fast"), request.flag("detach")))
+    },
 };
 
 async fn reload(running: Rc<Running>) -> Answer {
@@ -37,12 +39,17 @@ async fn reload(running: Rc<Running>) -> Answer {
     }
 }
 
-async fn stop(running: Rc<Running>, graceful: bool) -> Answer {
-    if running.orders.send(Order::Stop { graceful }).await.is_err() {
+async fn stop(running: Rc<Running>, graceful: bool, detach: bool) -> Answer {
+    if running.orders.send(Order::Stop { graceful, detach }).await.is_err() {
         return stopping();
     }
     let message = if graceful { "stopping once open requests are answered" } else { "stopping" };
-    Answer::json(&Done { generation: running.generation.get(), message: message.to_owned() })
+    let stays = running.kernel.as_ref().is_some_and(|kernel| kernel.is_pinned());
+    let message = match (stays, detach) {
+        (true, false) => format!("{message}; bans stay in force (`weir stop --detach` ends them)"),
+        _ => message.to_owned(),
+    };
+    Answer::json(&Done { generation: running.generation.get(), message })
 }
 
 fn stopping() -> Answer {

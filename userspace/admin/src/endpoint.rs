@@ -1,14 +1,18 @@
 //! The registry of endpoints: what is asked, and who answers.
 
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
 use hyper::{Method, StatusCode};
 use serde::Serialize;
+use tokio::sync::mpsc;
 
 use crate::api::Problem;
-use crate::{Running, allow, bans, control, metrics, probes, status};
+use crate::{Running, allow, ban_stats, ban_watch, bans, control, metrics, probes, status};
 
 /// A request to the admin side, read in whole.
 #[derive(Clone, Debug)]
@@ -17,6 +21,8 @@ pub(crate) struct Request {
     pub(crate) rest: String,
     pub(crate) query: String,
     pub(crate) content_type: String,
+    /// Whether it came over the unix socket: from a command line on this host.
+    pub(crate) is_local: bool,
     pub(crate) body: Bytes,
 }
 
@@ -36,18 +42,51 @@ impl Request {
 }
 
 /// An answer of the admin side.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) content_type: &'static str,
-    pub(crate) body: Bytes,
+    pub(crate) body: AnswerBody,
+}
+
+/// What an answer consists of.
+#[derive(Debug)]
+pub(crate) enum AnswerBody {
+    Whole(Option<Bytes>),
+    /// As it comes, until the sender ends.
+    Stream(mpsc::Receiver<Bytes>),
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.get_mut() {
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Stream(lines) => {
+                lines.poll_recv(context).map(|line| line.map(|line| Ok(Frame::data(line))))
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+            Self::Stream(_) => SizeHint::default(),
+        }
+    }
 }
 
 impl Answer {
     pub(crate) fn json(value: &impl Serialize) -> Self {
         // These types have string keys and no maps that could fail.
         let body = serde_json::to_vec(value).unwrap_or_default();
-        Self { status: StatusCode::OK, content_type: "application/json", body: body.into() }
+        let body = AnswerBody::Whole(Some(body.into()));
+        Self { status: StatusCode::OK, content_type: "application/json", body }
     }
 
     pub(crate) fn problem(status: StatusCode, message: impl Into<String>) -> Self {
@@ -64,7 +103,13 @@ impl Answer {
 
     pub(crate) fn text(text: impl Into<Bytes>) -> Self {
         let content_type = "text/plain; charset=utf-8";
-        Self { status: StatusCode::OK, content_type, body: text.into() }
+        Self { status: StatusCode::OK, content_type, body: AnswerBody::Whole(Some(text.into())) }
+    }
+
+    /// A JSON object a line, as they come.
+    pub(crate) fn lines(lines: mpsc::Receiver<Bytes>) -> Self {
+        let body = AnswerBody::Stream(lines);
+        Self { status: StatusCode::OK, content_type: "application/x-ndjson", body }
     }
 }
 
@@ -101,6 +146,8 @@ pub static ENDPOINTS: &[Endpoint] = &[
     bans::POST,
     bans::DELETE,
     bans::TEST,
+    ban_stats::GET,
+    ban_watch::GET,
     allow::GET,
     allow::POST,
     allow::DELETE,

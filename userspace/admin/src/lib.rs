@@ -5,6 +5,8 @@ pub mod api;
 pub mod client;
 
 mod allow;
+mod ban_stats;
+mod ban_watch;
 mod bans;
 mod control;
 mod endpoint;
@@ -14,6 +16,7 @@ mod running;
 mod server;
 mod status;
 
+pub use ban_watch::Watch;
 pub use endpoint::{ENDPOINTS, Endpoint, Port};
 pub use running::{Order, Running};
 pub use server::{serve_tcp, serve_unix};

@@ -11,6 +11,7 @@ use weir_l4::Kernel;
 use weir_l7::Engine;
 
 use crate::api::Done;
+use crate::ban_watch::Watch;
 
 /// A running Weir.
 #[derive(Debug)]
@@ -18,7 +19,7 @@ pub struct Running {
     /// The reactors.
     pub engine: Engine,
     /// The kernel side; `None` where it is off.
-    pub kernel: Option<Kernel>,
+    pub kernel: Option<Arc<Kernel>>,
     /// Of the configuration in force, in its order.
     pub upstreams: RefCell<Vec<Arc<Upstream>>>,
     /// How many configurations were applied.
@@ -29,6 +30,8 @@ pub struct Running {
     pub status_address: Cell<Option<SocketAddr>>,
     /// When the process started.
     pub started: Instant,
+    /// Where dropped packets are told, while somebody watches.
+    pub watch: Watch,
     /// Takes orders to the main loop.
     pub orders: mpsc::Sender<Order>,
 }
@@ -45,5 +48,7 @@ pub enum Order {
     Stop {
         /// Whether to wait for open requests.
         graceful: bool,
+        /// Whether to take down the kernel side, too.
+        detach: bool,
     },
 }

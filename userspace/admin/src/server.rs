@@ -5,8 +5,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, ORIGIN};
 use hyper::server::conn::http1;
@@ -19,7 +18,7 @@ use tokio::task::spawn_local;
 use tokio::time::timeout;
 
 use crate::Running;
-use crate::endpoint::{Answer, Found, Port, Request, find};
+use crate::endpoint::{Answer, AnswerBody, Found, Port, Request, find};
 
 /// A request's body; a list of two million prefixes has 40 MB.
 const BODY_SIZE_MAX: usize = 256 * 1024 * 1024;
@@ -32,7 +31,7 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 pub async fn serve_tcp(running: Rc<Running>, listener: TcpListener, port: Port) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => serve(&running, stream, port),
+            Ok((stream, _)) => serve(&running, stream, port, false),
             Err(_) => tokio::time::sleep(EXHAUSTED_PAUSE).await,
         }
     }
@@ -42,18 +41,18 @@ pub async fn serve_tcp(running: Rc<Running>, listener: TcpListener, port: Port) 
 pub async fn serve_unix(running: Rc<Running>, listener: UnixListener) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => serve(&running, stream, Port::Admin),
+            Ok((stream, _)) => serve(&running, stream, Port::Admin, true),
             Err(_) => tokio::time::sleep(EXHAUSTED_PAUSE).await,
         }
     }
 }
 
-fn serve<S>(running: &Rc<Running>, stream: S, port: Port)
+fn serve<S>(running: &Rc<Running>, stream: S, port: Port, is_local: bool)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let running = Rc::clone(running);
-    let service = service_fn(move |request| answer(Rc::clone(&running), request, port));
+    let service = service_fn(move |request| answer(Rc::clone(&running), request, port, is_local));
     spawn_local(async move {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -68,11 +67,12 @@ async fn answer(
     running: Rc<Running>,
     request: hyper::Request<Incoming>,
     port: Port,
-) -> Result<Response<Full<Bytes>>, Infallible> {
-    let answer = match dispatch(running, request, port).await {
+    is_local: bool,
+) -> Result<Response<AnswerBody>, Infallible> {
+    let answer = match dispatch(running, request, port, is_local).await {
         Ok(answer) | Err(answer) => answer,
     };
-    let mut response = Response::new(Full::new(answer.body));
+    let mut response = Response::new(answer.body);
     *response.status_mut() = answer.status;
     let content_type = hyper::header::HeaderValue::from_static(answer.content_type);
     response.headers_mut().insert(CONTENT_TYPE, content_type);
@@ -83,6 +83,7 @@ async fn dispatch(
     running: Rc<Running>,
     request: hyper::Request<Incoming>,
     port: Port,
+    is_local: bool,
 ) -> Result<Answer, Answer> {
     let (head, body) = request.into_parts();
     if port == Port::Admin {
@@ -116,6 +117,7 @@ async fn dispatch(
         rest,
         query: head.uri.query().unwrap_or("").to_owned(),
         content_type: content_type.unwrap_or("").to_owned(),
+        is_local,
         body,
     };
     Ok((endpoint.answer)(running, request).await)

@@ -30,7 +30,7 @@ fn status(running: &Rc<Running>) -> Status {
         ready: running.is_ready(),
         draining: running.draining.get(),
         reactors: running.engine.counters().count(),
-        kernel: running.kernel.as_ref().map(kernel),
+        kernel: running.kernel.as_deref().map(kernel),
         status_address: running.status_address.get(),
         listeners: listeners
             .into_iter()
@@ -58,8 +58,8 @@ impl Running {
 }
 
 fn kernel(kernel: &Kernel) -> api::Kernel {
-    let all_in_driver =
-        kernel.interfaces().iter().all(|interface| interface.mode == AttachMode::Driver);
+    let interfaces = kernel.interfaces();
+    let all_in_driver = interfaces.iter().all(|interface| interface.mode == AttachMode::Driver);
     let mode = if all_in_driver { AttachMode::Driver } else { AttachMode::Generic };
     // Counters that cannot be read are shown as none, with the cause in the log.
     let counters = kernel.counters().unwrap_or_else(|error| {
@@ -68,15 +68,15 @@ fn kernel(kernel: &Kernel) -> api::Kernel {
     });
     api::Kernel {
         mode: mode.name().to_owned(),
-        interfaces: kernel
-            .interfaces()
-            .iter()
+        interfaces: interfaces
+            .into_iter()
             .map(|interface| api::Interface {
-                name: interface.name.clone(),
+                name: interface.name,
                 mode: interface.mode.name().to_owned(),
             })
             .collect(),
         bans: kernel.ban_count(),
+        dry_run: kernel.is_dry_run(),
         allowed: kernel.allowed().len(),
         verdicts: counters
             .into_iter()

@@ -1,9 +1,12 @@
 //! The `kernel:` section.
 
-use weir_model::{Bans, Cidr, Kernel, KernelMode};
+use std::path::PathBuf;
 
-use crate::key::{Key, Table};
+use weir_model::{BanFile, Bans, Cidr, Kernel, KernelMode};
+
+use crate::key::{Key, Table, scalar};
 use crate::mistake::Mistakes;
+use crate::node::{Node, Value};
 use crate::value;
 
 /// Bytes of an interface's name (IFNAMSIZ without its end).
@@ -19,16 +22,33 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     Key::section("bans", "sources that are dropped"),
     Key::new("allow", "sources that no ban touches", "none", "[10.0.0.0/8, \"2001:db8::/32\"]"),
+    Key::new(
+        "pin",
+        "folder of a BPF file system in which bans stay in force without a process, or off",
+        Kernel::PIN_DEFAULT,
+        "off",
+    ),
 ];
 
 pub(crate) const BANS: &[Key] = &[
-    Key::new("capacity", "prefixes a family that the kernel maps hold", "2000000", "100000"),
+    Key::new("capacity", "prefixes a family that may be banned", "2000000", "100000"),
     Key::new(
         "files",
-        "lists loaded at start and reload: one CIDR a line, `#` comments",
+        "lists loaded at start, at reload and when they change: paths, or maps of `path` and `dry-run`",
         "none",
-        "[bans.txt]",
+        "[bans.txt, { path: tried.txt, dry-run: true }]",
     ),
+    Key::new(
+        "dry-run",
+        "nothing is dropped for a ban, but counted as if: true or false",
+        "false",
+        "true",
+    ),
+];
+
+pub(crate) const FILE: &[Key] = &[
+    Key::new("path", "the list", "", "bans.txt"),
+    Key::new("dry-run", "its packets are counted, but not dropped", "false", "true"),
 ];
 
 pub(crate) fn read(root: &Table<'_>, mistakes: &mut Mistakes) -> Kernel {
@@ -53,6 +73,9 @@ pub(crate) fn read(root: &Table<'_>, mistakes: &mut Mistakes) -> Kernel {
         interfaces,
         bans: bans(&table, mistakes),
         allow: table.values("allow", mistakes, cidr),
+        pin: table
+            .read("pin", mistakes, absolute_or_off)
+            .unwrap_or_else(|| Some(Kernel::PIN_DEFAULT.into())),
     }
 }
 
@@ -64,8 +87,33 @@ fn bans(kernel: &Table<'_>, mistakes: &mut Mistakes) -> Bans {
         })
     });
     let capacity = capacity.and_then(|capacity| u32::try_from(capacity).ok());
-    let files = table.map(|table| table.values("files", mistakes, |text| Ok(text.into())));
-    Bans { capacity: capacity.unwrap_or(Bans::CAPACITY_DEFAULT), files: files.unwrap_or_default() }
+    let nodes = table.map_or(&[][..], |table| table.list("files", mistakes));
+    let files: Vec<BanFile> = nodes.iter().filter_map(|node| file(node, mistakes)).collect();
+    let dry_run = table.and_then(|table| table.read("dry-run", mistakes, value::boolean));
+    Bans {
+        capacity: capacity.unwrap_or(Bans::CAPACITY_DEFAULT),
+        files,
+        dry_run: dry_run.unwrap_or(false),
+    }
+}
+
+fn file(node: &Node, mistakes: &mut Mistakes) -> Option<BanFile> {
+    let path = |text: &str| Ok(PathBuf::from(text));
+    if matches!(node.value, Value::Scalar(_)) {
+        return Some(BanFile { path: scalar(node, "files", mistakes, path)?, dry_run: false });
+    }
+    let table = Table::open(node, "a list of bans", FILE, mistakes)?;
+    let dry_run = table.read("dry-run", mistakes, value::boolean).unwrap_or(false);
+    Some(BanFile { path: table.require("path", mistakes, path)?, dry_run })
+}
+
+/// A folder's absolute path, or `off`.
+pub(crate) fn absolute_or_off(text: &str) -> Result<Option<PathBuf>, String> {
+    match text {
+        "off" => Ok(None),
+        _ if text.starts_with('/') => Ok(Some(text.into())),
+        _ => Err(format!("`{text}` is neither an absolute path nor `off`")),
+    }
 }
 
 fn interface(text: &str) -> Result<String, String> {

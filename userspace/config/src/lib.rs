@@ -42,6 +42,7 @@ pub(crate) const KEYS: &[Key] = &[
     Key::section("status", "where `/metrics`, `/live` and `/ready` are served"),
     Key::new("reactors", "threads that serve traffic", "one a core", "2"),
     Key::new("drain-timeout", "how long a graceful stop waits for open requests", "30s", "10s"),
+    Key::new("state", "folder that keeps bans made live, or off", Config::STATE_DEFAULT, "off"),
     Key::new("log", "the least severe event logged: error, warn, info or debug", "info", "debug"),
 ];
 
@@ -78,6 +79,9 @@ fn read(root: &node::Node, mistakes: &mut Mistakes) -> Option<Config> {
         drain_timeout: root
             .read("drain-timeout", mistakes, value::timeout)
             .unwrap_or(process::DRAIN_TIMEOUT_DEFAULT),
+        state: root
+            .read("state", mistakes, kernel::absolute_or_off)
+            .unwrap_or_else(|| Some(Config::STATE_DEFAULT.into())),
         log: root.read("log", mistakes, process::log_level).unwrap_or_default(),
     })
 }

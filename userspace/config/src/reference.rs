@@ -10,6 +10,7 @@ const SECTIONS: &[(&str, &[Key])] = &[
     ("weir.yaml", crate::KEYS),
     ("kernel", kernel::KEYS),
     ("kernel.bans", kernel::BANS),
+    ("kernel.bans.files[]", kernel::FILE),
     ("listeners[]", listeners::KEYS),
     ("listeners[].limits", listeners::LIMITS),
     ("listeners[].timeouts", listeners::TIMEOUTS),

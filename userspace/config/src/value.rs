@@ -81,6 +81,11 @@ pub(crate) fn number(text: &str, range: RangeInclusive<u64>) -> Result<u64, Stri
     number.ok_or_else(|| format!("`{text}` is no whole number from {least} to {most}"))
 }
 
+/// `true` or `false`.
+pub(crate) fn boolean(text: &str) -> Result<bool, String> {
+    word(text, &[("true", true), ("false", false)])
+}
+
 pub(crate) fn reactors(text: &str) -> Result<NonZeroUsize, String> {
     let number = number(text, 1..=REACTORS_MAX as u64)?;
     usize::try_from(number).ok().and_then(NonZeroUsize::new).ok_or_else(|| "too many".to_owned())

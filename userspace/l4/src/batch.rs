@@ -6,7 +6,6 @@ use std::os::fd::{AsFd, AsRawFd};
 use aya::maps::MapData;
 
 const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
-const BPF_MAP_DELETE_BATCH: libc::c_long = 27;
 
 /// Entries of one call: bounded, so that a long list does not hold the CPU in the kernel.
 const ENTRIES_MAX: usize = 16_384;
@@ -25,36 +24,33 @@ struct Attributes {
     flags: u64,
 }
 
-/// Sets the value of every key to 1. Keys of `K`, values of `u32`, must be what the map holds.
-pub(crate) fn update<K: Copy>(map: &MapData, keys: &[K]) -> io::Result<()> {
-    let values = vec![1u32; keys.len().min(ENTRIES_MAX)];
-    keys.chunks(ENTRIES_MAX)
-        .try_for_each(|keys| call(BPF_MAP_UPDATE_BATCH, map, keys, Some(&values)))
+/// Sets the value of every key; there are as many values. `K` and `u32` must be what the map holds.
+pub(crate) fn update<K: Copy>(map: &MapData, keys: &[K], values: &[u32]) -> io::Result<()> {
+    let mut chunks = keys.chunks(ENTRIES_MAX).zip(values.chunks(ENTRIES_MAX));
+    chunks.try_for_each(|(keys, values)| call(map, keys, values))
 }
 
-/// Deletes every key.
-pub(crate) fn delete<K: Copy>(map: &MapData, keys: &[K]) -> io::Result<()> {
-    keys.chunks(ENTRIES_MAX).try_for_each(|keys| call(BPF_MAP_DELETE_BATCH, map, keys, None))
-}
-
-fn call<K: Copy>(
-    command: libc::c_long,
-    map: &MapData,
-    keys: &[K],
-    values: Option<&[u32]>,
-) -> io::Result<()> {
+fn call<K: Copy>(map: &MapData, keys: &[K], values: &[u32]) -> io::Result<()> {
+    if keys.len() != values.len() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
     let invalid = |_| io::Error::from(io::ErrorKind::InvalidInput);
     let mut attributes = Attributes {
         keys: keys.as_ptr() as u64,
-        values: values.map_or(0, |values| values.as_ptr() as u64),
+        values: values.as_ptr() as u64,
         count: u32::try_from(keys.len()).map_err(invalid)?,
         map_fd: u32::try_from(map.fd().as_fd().as_raw_fd()).map_err(invalid)?,
         ..Attributes::default()
     };
-    // SAFETY: the kernel reads `count` keys and values, which `keys` and `values` (at least as long
-    // as the longest chunk) hold until the call returns, and writes `count` inside `attributes`.
+    // SAFETY: the kernel reads `count` keys and values, which `keys` and `values`, equally long, hold
+    // until the call returns, and writes `count` inside `attributes`.
     let result = unsafe {
-        libc::syscall(libc::SYS_bpf, command, &raw mut attributes, size_of::<Attributes>())
+        libc::syscall(
+            libc::SYS_bpf,
+            BPF_MAP_UPDATE_BATCH,
+            &raw mut attributes,
+            size_of::<Attributes>(),
+        )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -1,46 +1,47 @@
-//! The one place that speaks to the kernel: the program, its links, its maps.
+//! The program in the kernel: loaded, attached, counted.
 
-use std::net::IpAddr;
+use std::sync::Mutex;
 
-use aya::maps::lpm_trie::Key;
-use aya::maps::{Map, MapData, PerCpuArray};
-use aya::programs::{ProgramError, TestRun, TestRunOptions, Xdp, XdpMode};
+use aya::maps::{PerCpuArray, RingBuf};
+use aya::programs::{ProgramError, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
 use weir_abi::Verdict;
-use weir_model::{Cidr, KernelMode, LogLevel};
+use weir_abi::ban::{Event, EventMeter};
+use weir_model::LogLevel;
 
-use crate::error::innermost;
-use crate::kernel::ALLOWED_MAX;
+use crate::attach;
+use crate::kernel::lock;
+pub use crate::pins::detach;
+use crate::pins::{MAPS, Pins};
 use crate::samples::Samples;
-use crate::{AttachMode, Attached, Counter, Error, batch};
+pub(crate) use crate::tables::Tables;
+use crate::tables::missing;
+use crate::{Attached, Counter, Error};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/weir-xdp.o"));
 
 /// The program's name in the object.
 const PROGRAM: &str = "weir";
+const ATTEMPT: &str = "load the XDP program";
 /// At debug level, one dropped packet of a reason in so many is logged, by CPU.
 const SAMPLE_EVERY: u64 = 1_000;
 /// A packet of `BPF_PROG_TEST_RUN` fits in a page.
 const TEST_PACKET_SIZE_MAX: usize = 4096;
 
-/// The loaded program with its maps.
+/// The loaded program.
 pub(crate) struct Datapath {
     // Dropped first: the links go before the maps.
-    ebpf: Ebpf,
-    bans_v4: MapData,
-    bans_v6: MapData,
-    allow_v4: MapData,
-    allow_v6: MapData,
-    verdicts: PerCpuArray<MapData, CounterValue>,
-    attached: Vec<Attached>,
+    program: Mutex<Program>,
+    verdicts: PerCpuArray<aya::maps::MapData, CounterValue>,
+    events: Mutex<RingBuf<aya::maps::MapData>>,
+    meters: PerCpuArray<aya::maps::MapData, MeterValue>,
     _samples: Option<Samples>,
 }
 
-/// A pair of maps, one a family.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Table {
-    Bans,
-    Allowed,
+struct Program {
+    ebpf: Ebpf,
+    attached: Vec<Attached>,
+    pins: Option<Pins>,
 }
 
 #[derive(Clone, Copy)]
@@ -50,107 +51,75 @@ struct CounterValue(weir_abi::Counter);
 // SAFETY: two u64 in a repr(C) struct: no padding, and any bytes are a value.
 unsafe impl Pod for CounterValue {}
 
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct MeterValue(EventMeter);
+
+// SAFETY: two u32 and two u64 in a repr(C) struct: no padding, and any bytes are a value.
+unsafe impl Pod for MeterValue {}
+
 impl Datapath {
-    /// Loads the program, with room for so many bans a family.
-    pub(crate) fn load(capacity: u32, log: LogLevel) -> Result<Self, Error> {
-        const ATTEMPT: &str = "load the XDP program";
-        let sample_every = if log == LogLevel::Debug { SAMPLE_EVERY } else { 0 };
-        let allowed = u32::try_from(ALLOWED_MAX).unwrap_or(u32::MAX);
-        let mut ebpf = EbpfLoader::new()
-            .override_global("SAMPLE_EVERY", &sample_every, true)
-            .map_max_entries("BANS_V4", capacity)
-            .map_max_entries("BANS_V6", capacity)
-            .map_max_entries("ALLOW_V4", allowed)
-            .map_max_entries("ALLOW_V6", allowed)
-            .load(OBJECT)
-            .map_err(|error| Error::of(ATTEMPT, &error))?;
+    /// Loads the program with its tables, in maps that another process left if they are alike.
+    pub(crate) fn load(
+        settings: &weir_model::Kernel,
+        log: LogLevel,
+    ) -> Result<(Self, Tables), Error> {
+        let pins = match &settings.pin {
+            None => None,
+            Some(folder) => {
+                let pins = Pins::take(folder)?;
+                if pins.is_none() {
+                    let folder = folder.display();
+                    tracing::warn!(
+                        "{folder} is in no BPF file system (mount -t bpf bpf /sys/fs/bpf): \
+                         bans will end with this process"
+                    );
+                }
+                pins
+            }
+        };
+        if let Some(pins) = pins.as_ref().filter(|pins| pins.has_maps())
+            && let Some(difference) = pins.difference(&object(log, None)?)
+        {
+            tracing::warn!("maps of another version are not taken over: {difference}");
+            pins.remove_maps();
+        }
+        let mut ebpf = object(log, pins.as_ref())?;
         program(&mut ebpf)?.load().map_err(|error| Error::of(ATTEMPT, &error))?;
-        let samples = if sample_every > 0 { Some(Samples::start(&mut ebpf)?) } else { None };
-        let verdicts = PerCpuArray::try_from(take(&mut ebpf, "VERDICTS")?)
-            .map_err(|error| Error::of(ATTEMPT, &error))?;
-        Ok(Self {
-            bans_v4: trie(&mut ebpf, "BANS_V4")?,
-            bans_v6: trie(&mut ebpf, "BANS_V6")?,
-            allow_v4: trie(&mut ebpf, "ALLOW_V4")?,
-            allow_v6: trie(&mut ebpf, "ALLOW_V6")?,
-            verdicts,
-            ebpf,
-            attached: Vec::new(),
+        let samples = if log == LogLevel::Debug { Some(Samples::start(&mut ebpf)?) } else { None };
+        let tables = Tables::of(&mut ebpf)?;
+        let datapath = Self {
+            verdicts: take(&mut ebpf, "VERDICTS")?,
+            events: Mutex::new(take(&mut ebpf, "EVENTS")?),
+            meters: take(&mut ebpf, "EVENT_METERS")?,
+            program: Mutex::new(Program { ebpf, attached: Vec::new(), pins }),
             _samples: samples,
-        })
+        };
+        Ok((datapath, tables))
     }
 
-    /// Attaches to every interface, or to none: what was attached goes when `self` is dropped.
-    pub(crate) fn attach(&mut self, settings: &weir_model::Kernel) -> Result<(), Error> {
-        for name in &settings.interfaces {
-            let mode = self.attach_one(name, settings.mode)?;
-            self.attached.push(Attached { name: name.clone(), mode });
-        }
+    /// Attaches to every interface, or to none.
+    pub(crate) fn attach(&self, settings: &weir_model::Kernel) -> Result<(), Error> {
+        let mut held = lock(&self.program);
+        let Program { ebpf, attached, pins } = &mut *held;
+        *attached = attach::attach(program(ebpf)?, settings, pins.as_ref())?;
         Ok(())
     }
 
-    fn attach_one(&mut self, name: &str, mode: KernelMode) -> Result<AttachMode, Error> {
-        if nix::net::if_::if_nametoindex(name).is_err() {
-            let known = nix::net::if_::if_nameindex().map_or(String::new(), |known| {
-                let names = known.iter().map(|known| known.name().to_string_lossy().into_owned());
-                names.collect::<Vec<_>>().join(", ")
-            });
-            return Err(Error::NoInterface { name: name.to_owned(), known });
-        }
-        let program = program(&mut self.ebpf)?;
-        if mode != KernelMode::Generic {
-            match program.attach(name, XdpMode::Driver) {
-                Ok(_) => return Ok(AttachMode::Driver),
-                Err(error) if would_fail_again(&error) => return Err(attach_error(name, &error)),
-                // It has no XDP, or wants a smaller MTU or fewer queues.
-                Err(error) if mode == KernelMode::Driver => {
-                    let cause = innermost(&error);
-                    return Err(Error::NoDriverMode { name: name.to_owned(), cause });
-                }
-                Err(error) => {
-                    let cause = innermost(&error);
-                    tracing::info!("XDP on {name}: its driver refuses ({cause}); trying generic");
-                }
-            }
-        }
-        match program.attach(name, XdpMode::Skb) {
-            Ok(_) => Ok(AttachMode::Generic),
-            Err(error) => Err(attach_error(name, &error)),
+    /// Removes the pins, so that everything ends with this process.
+    pub(crate) fn unpin(&self) {
+        if let Some(pins) = &lock(&self.program).pins {
+            pins.remove();
         }
     }
 
-    pub(crate) fn interfaces(&self) -> &[Attached] {
-        &self.attached
+    /// Whether what is attached outlives this process.
+    pub(crate) fn is_pinned(&self) -> bool {
+        lock(&self.program).pins.as_ref().is_some_and(|pins| !pins.links().is_empty())
     }
 
-    /// Adds prefixes; on an error none of them is there. None may have been there before.
-    pub(crate) fn insert(&self, table: Table, cidrs: &[Cidr]) -> Result<(), Error> {
-        let Keys { v4, v6 } = keys(cidrs);
-        let (map_v4, map_v6) = self.maps(table);
-        let inserted = batch::update(map_v4, &v4).and_then(|()| batch::update(map_v6, &v6));
-        inserted.map_err(|error| {
-            // Key by key: a batch ends at the first key that was not reached.
-            v4.iter().for_each(|key| drop(batch::delete(map_v4, &[*key])));
-            v6.iter().for_each(|key| drop(batch::delete(map_v6, &[*key])));
-            Error::of(format!("write {} prefixes to the kernel", cidrs.len()), &error)
-        })
-    }
-
-    /// Removes prefixes, all of which are there.
-    pub(crate) fn remove(&self, table: Table, cidrs: &[Cidr]) -> Result<(), Error> {
-        let Keys { v4, v6 } = keys(cidrs);
-        let (map_v4, map_v6) = self.maps(table);
-        let removed = batch::delete(map_v4, &v4).and_then(|()| batch::delete(map_v6, &v6));
-        removed.map_err(|error| {
-            Error::of(format!("remove {} prefixes from the kernel", cidrs.len()), &error)
-        })
-    }
-
-    fn maps(&self, table: Table) -> (&MapData, &MapData) {
-        match table {
-            Table::Bans => (&self.bans_v4, &self.bans_v6),
-            Table::Allowed => (&self.allow_v4, &self.allow_v6),
-        }
+    pub(crate) fn interfaces(&self) -> Vec<Attached> {
+        lock(&self.program).attached.clone()
     }
 
     pub(crate) fn counters(&self) -> Result<Vec<Counter>, Error> {
@@ -169,81 +138,57 @@ impl Datapath {
         Verdict::ALL.into_iter().map(read).collect()
     }
 
+    /// The events since the last call.
+    pub(crate) fn events(&self) -> Vec<Event> {
+        let mut ring = lock(&self.events);
+        let mut events = Vec::new();
+        while let Some(item) = ring.next() {
+            events.extend(Event::read(&item));
+        }
+        events
+    }
+
+    /// How many packets were not told of: more than the rate allows, and for want of room.
+    pub(crate) fn untold(&self) -> Result<(u64, u64), Error> {
+        let meters = self.meters.get(&0, 0);
+        let meters = meters.map_err(|error| Error::of("read the event counters", &error))?;
+        let limited = meters.iter().map(|meter| meter.0.limited).sum();
+        Ok((limited, meters.iter().map(|meter| meter.0.overflowed).sum()))
+    }
+
     pub(crate) fn test_run(&self, packet: &[u8]) -> Result<(u32, Vec<u8>), Error> {
-        let attempt = || format!("run the XDP program on {} bytes", packet.len());
-        let program = self.ebpf.program(PROGRAM).ok_or_else(|| missing(PROGRAM))?;
-        let program: &Xdp = program.try_into().map_err(|error| Error::of(attempt(), &error))?;
         let mut out = vec![0; TEST_PACKET_SIZE_MAX];
         let options = TestRunOptions {
             data_in: Some(packet),
             data_out: Some(&mut out),
             ..TestRunOptions::new()
         };
-        let result = program.test_run(options).map_err(|error| Error::of(attempt(), &error))?;
+        let attempt = || format!("run the XDP program on {} bytes", packet.len());
+        let result = program(&mut lock(&self.program).ebpf)?.test_run(options);
+        let result = result.map_err(|error| Error::of(attempt(), &error))?;
         out.truncate(usize::try_from(result.data_size_out).unwrap_or(0));
         Ok((result.return_value, out))
     }
 }
 
+fn object(log: LogLevel, pins: Option<&Pins>) -> Result<Ebpf, Error> {
+    let sample_every = if log == LogLevel::Debug { SAMPLE_EVERY } else { 0 };
+    let mut loader = EbpfLoader::new();
+    loader.override_global("SAMPLE_EVERY", &sample_every, true);
+    if let Some(pins) = pins {
+        for name in MAPS {
+            loader.map_pin_path(name, pins.map(name));
+        }
+    }
+    loader.load(OBJECT).map_err(|error| Error::of(ATTEMPT, &error))
+}
+
+fn take<T: TryFrom<aya::maps::Map>>(ebpf: &mut Ebpf, name: &str) -> Result<T, Error> {
+    let map = ebpf.take_map(name).ok_or_else(|| missing(name))?;
+    map.try_into().map_err(|_| missing(name))
+}
+
 fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, Error> {
     let program = ebpf.program_mut(PROGRAM).ok_or_else(|| missing(PROGRAM))?;
-    program.try_into().map_err(|error: ProgramError| Error::of("load the XDP program", &error))
-}
-
-fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map, Error> {
-    ebpf.take_map(name).ok_or_else(|| missing(name))
-}
-
-fn trie(ebpf: &mut Ebpf, name: &str) -> Result<MapData, Error> {
-    match take(ebpf, name)? {
-        Map::LpmTrie(map) => Ok(map),
-        _ => Err(missing(name)),
-    }
-}
-
-fn missing(name: &str) -> Error {
-    let cause = format!("the embedded object has no `{name}`");
-    Error::Kernel { attempt: "load the XDP program".to_owned(), cause }
-}
-
-/// The keys of a pair of maps.
-#[derive(Default)]
-struct Keys {
-    v4: Vec<Key<[u8; 4]>>,
-    v6: Vec<Key<[u8; 16]>>,
-}
-
-fn keys(cidrs: &[Cidr]) -> Keys {
-    let mut keys = Keys::default();
-    for cidr in cidrs {
-        let length = u32::from(cidr.length());
-        match cidr.address() {
-            IpAddr::V4(address) => keys.v4.push(Key::new(length, address.octets())),
-            IpAddr::V6(address) => keys.v6.push(Key::new(length, address.octets())),
-        }
-    }
-    keys
-}
-
-/// Whether generic mode would meet the same error.
-fn would_fail_again(error: &ProgramError) -> bool {
-    [libc::EBUSY, libc::EEXIST, libc::EPERM].into_iter().any(|errno| is_errno(error, errno))
-}
-
-fn attach_error(name: &str, error: &ProgramError) -> Error {
-    if is_errno(error, libc::EBUSY) || is_errno(error, libc::EEXIST) {
-        return Error::Occupied { name: name.to_owned() };
-    }
-    Error::of(format!("attach XDP to {name}"), error)
-}
-
-fn is_errno(error: &ProgramError, errno: i32) -> bool {
-    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(current) = source {
-        if let Some(io) = current.downcast_ref::<std::io::Error>() {
-            return io.raw_os_error() == Some(errno);
-        }
-        source = current.source();
-    }
-    false
+    program.try_into().map_err(|error: ProgramError| Error::of(ATTEMPT, &error))
 }

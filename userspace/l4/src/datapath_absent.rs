@@ -1,5 +1,10 @@
 //! A build without the kernel side: there is no datapath, and never will be a value of it.
 
+use std::path::Path;
+use std::time::SystemTime;
+
+use weir_abi::ban::Event;
+use weir_bans::{Hits, Registry};
 use weir_model::{Cidr, LogLevel};
 
 use crate::{Attached, Counter, Error};
@@ -7,31 +12,38 @@ use crate::{Attached, Counter, Error};
 /// Has no values.
 pub(crate) enum Datapath {}
 
-/// A pair of maps.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Table {
-    Bans,
-    Allowed,
+/// Has no values.
+pub(crate) enum Tables {}
+
+/// Nothing can have been left.
+///
+/// # Errors
+/// [`Error::Absent`].
+pub fn detach(_folder: &Path) -> Result<usize, Error> {
+    Err(Error::Absent)
 }
 
 impl Datapath {
-    pub(crate) fn load(_capacity: u32, _log: LogLevel) -> Result<Self, Error> {
+    pub(crate) fn load(
+        _settings: &weir_model::Kernel,
+        _log: LogLevel,
+    ) -> Result<(Self, Tables), Error> {
         Err(Error::Absent)
     }
 
-    pub(crate) fn attach(&mut self, _settings: &weir_model::Kernel) -> Result<(), Error> {
+    pub(crate) fn attach(&self, _settings: &weir_model::Kernel) -> Result<(), Error> {
         match *self {}
     }
 
-    pub(crate) fn interfaces(&self) -> &[Attached] {
+    pub(crate) fn unpin(&self) {
         match *self {}
     }
 
-    pub(crate) fn insert(&self, _table: Table, _cidrs: &[Cidr]) -> Result<(), Error> {
+    pub(crate) fn is_pinned(&self) -> bool {
         match *self {}
     }
 
-    pub(crate) fn remove(&self, _table: Table, _cidrs: &[Cidr]) -> Result<(), Error> {
+    pub(crate) fn interfaces(&self) -> Vec<Attached> {
         match *self {}
     }
 
@@ -39,7 +51,65 @@ impl Datapath {
         match *self {}
     }
 
+    pub(crate) fn events(&self) -> Vec<Event> {
+        match *self {}
+    }
+
+    pub(crate) fn untold(&self) -> Result<(u64, u64), Error> {
+        match *self {}
+    }
+
     pub(crate) fn test_run(&self, _packet: &[u8]) -> Result<(u32, Vec<u8>), Error> {
+        match *self {}
+    }
+}
+
+impl Tables {
+    pub(crate) fn tell_time(&mut self, _now: SystemTime) {
+        match *self {}
+    }
+
+    pub(crate) fn set_dry_run(&self, _is_on: bool) {
+        match *self {}
+    }
+
+    pub(crate) fn set_watched(&self, _is_on: bool) {
+        match *self {}
+    }
+
+    pub(crate) fn hits(&self, _cidr: Cidr) -> Hits {
+        match *self {}
+    }
+
+    pub(crate) fn counted(&self) -> Vec<(Cidr, Hits)> {
+        match *self {}
+    }
+
+    pub(crate) fn counted_before(&self) -> Vec<(Cidr, Hits)> {
+        match *self {}
+    }
+
+    pub(crate) fn memory(&self) -> u64 {
+        match *self {}
+    }
+
+    pub(crate) fn usage(&self) -> (u32, u32) {
+        match *self {}
+    }
+
+    pub(crate) fn replace(
+        &mut self,
+        _registry: &Registry,
+    ) -> Result<(Vec<(Cidr, Hits)>, usize), Error> {
+        match *self {}
+    }
+
+    pub(crate) fn edit(
+        &mut self,
+        _registry: &Registry,
+        _edits: &[(Cidr, bool)],
+        _now: SystemTime,
+    ) -> Result<bool, Error> {
         match *self {}
     }
 }

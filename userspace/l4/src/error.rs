@@ -2,6 +2,7 @@
 
 #[cfg(feature = "kernel")]
 use std::io;
+use std::path::PathBuf;
 
 use weir_model::Cidr;
 
@@ -60,10 +61,10 @@ pub enum Error {
         /// What the kernel said.
         cause: String,
     },
-    /// The maps would not hold so many.
+    /// More bans than the configuration has room for.
     #[error(
-        "{asked} {family} prefixes would be banned, but the kernel maps hold {capacity}: \
-             raise `kernel.bans.capacity` and restart"
+        "{asked} {family} prefixes would be banned, but `kernel.bans.capacity` is {capacity}: \
+             raise it and restart"
     )]
     Full {
         /// `IPv4` or `IPv6`.
@@ -73,9 +74,48 @@ pub enum Error {
         /// Prefixes that fit.
         capacity: usize,
     },
+    /// More allowed prefixes than there may be.
+    #[error("{asked} prefixes would be allowed, but no more than {capacity} may be")]
+    AllowedFull {
+        /// Prefixes after the change.
+        asked: usize,
+        /// Prefixes that fit.
+        capacity: usize,
+    },
     /// A ban of every address of a family.
-    #[error("{0} is every address of its family; nobody could reach this host any more")]
+    #[error(
+        "{0} is every address of its family: nobody could reach this host any more \
+             (`--force` bans it all the same)"
+    )]
     Everything(Cidr),
+    /// A ban of what is protected.
+    #[error("{cidr} is protected: {why} (`--force` bans it all the same)")]
+    Protected {
+        /// What was to be banned.
+        cidr: Cidr,
+        /// Loopback, a backend, the operator's own.
+        why: String,
+    },
+    /// A list is being loaded.
+    #[error("another list is being loaded: try again when it is done")]
+    Loading,
+    /// Another process has the pins.
+    #[error(
+        "{} is held by another weir that runs: stop it, or give this one its own `kernel.pin`",
+        folder.display()
+    )]
+    PinsTaken {
+        /// The folder of pins.
+        folder: PathBuf,
+    },
+    /// The state folder cannot be read or written.
+    #[error("{attempt}: {cause}")]
+    Store {
+        /// What was attempted.
+        attempt: String,
+        /// What the kernel said.
+        cause: std::io::Error,
+    },
 }
 
 #[cfg(feature = "kernel")]

@@ -1,128 +1,109 @@
-//! The kernel side as others see it: attached interfaces, bans, counters.
+//! The kernel side as others see it. Bans change in `change.rs`, and are looked at in `look.rs`.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
-use weir_model::{Ban, Cidr, LogLevel};
+use weir_bans::{Hits, Registry};
+use weir_model::{Cidr, LogLevel};
 
 use crate::Error;
-use crate::datapath::{Datapath, Table};
-use crate::registry::{Difference, Registry, longest};
+use crate::datapath::{Datapath, Tables};
+use crate::store::Store;
+use crate::types::{Attached, Counter};
 
-/// Prefixes a family that the allow list holds.
-pub(crate) const ALLOWED_MAX: usize = 65_536;
-
-/// The XDP program with its maps. Dropping it detaches the program everywhere.
+/// The XDP program with its maps. Dropping it detaches the program, unless it is pinned.
 pub struct Kernel {
-    datapath: Datapath,
-    capacity: usize,
-    /// Held for the length of a change, so that the registry and the maps agree.
+    pub(crate) datapath: Datapath,
+    pub(crate) capacity: usize,
     state: Mutex<State>,
+    /// One list at a time is loaded from outside.
+    pub(crate) loading: AtomicBool,
+    pub(crate) watchers: AtomicUsize,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    bans: Registry,
-    allowed: std::collections::BTreeSet<Cidr>,
-}
-
-/// An interface with the program attached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attached {
-    /// Its name.
-    pub name: String,
-    /// Where the program runs.
-    pub mode: AttachMode,
-}
-
-/// Where the program runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AttachMode {
-    /// In the driver, before the kernel spends anything on a packet.
-    Driver,
-    /// In the network stack.
-    Generic,
-}
-
-impl AttachMode {
-    /// The word for status and log.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Driver => "driver",
-            Self::Generic => "generic",
-        }
-    }
-}
-
-/// How many packets ended with a verdict, over all CPUs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Counter {
-    /// `pass` or `drop`.
-    pub verdict: &'static str,
-    /// Why.
-    pub reason: &'static str,
-    /// Packets since the program was loaded.
-    pub packets: u64,
-    /// Their bytes.
-    pub bytes: u64,
-}
-
-/// What a change did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Changed {
-    /// Prefixes that are in force and were not before.
-    pub added: usize,
-    /// Prefixes that are not in force any more.
-    pub removed: usize,
-}
-
-/// What the kernel does with packets of an address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Decision {
-    /// No ban touches it.
-    Clean,
-    /// It is dropped, by the most specific ban.
-    Banned(Ban),
-    /// The allow list rules.
-    Allowed {
-        /// The most specific allowed prefix.
-        by: Cidr,
-        /// The ban that would drop it.
-        banned_by: Option<Ban>,
-    },
+/// What changes together. Held for the length of a change, so that registry, tables and disk agree.
+pub(crate) struct State {
+    pub(crate) registry: Registry,
+    pub(crate) tables: Tables,
+    pub(crate) store: Option<Store>,
+    /// What was counted in tables that are gone.
+    pub(crate) carried: HashMap<Cidr, Hits>,
+    /// Prefixes with a ban.
+    pub(crate) banned: usize,
+    /// Why each protected prefix is.
+    pub(crate) protected: HashMap<Cidr, &'static str>,
+    pub(crate) dry_run: bool,
+    /// The tables do not say all that the registry does: a change could not be written.
+    pub(crate) is_stale: bool,
+    /// How long the last table took to build and publish.
+    pub(crate) built_in: Duration,
 }
 
 impl Kernel {
-    /// Loads the program and attaches it to every interface of the settings, in force with their
-    /// allow list and without bans.
+    /// Loads the program, and the bans made live that the state folder holds. Nothing is in force
+    /// before [`Kernel::configure`], nothing attached before [`Kernel::attach`].
     ///
     /// # Errors
-    /// [`Error`]; then nothing is left attached.
-    pub fn attach(settings: &weir_model::Kernel, log: LogLevel) -> Result<Self, Error> {
-        let mut kernel = Self::load(settings, log)?;
-        kernel.datapath.attach(settings)?;
-        Ok(kernel)
+    /// [`Error`]: not permitted, the kernel does not take the program, the state cannot be read.
+    pub fn load(
+        settings: &weir_model::Kernel,
+        state: Option<&Path>,
+        log: LogLevel,
+    ) -> Result<Self, Error> {
+        let (store, mut registry) = match state {
+            None => (None, Registry::default()),
+            Some(folder) => restore(folder)?,
+        };
+        registry.expire(SystemTime::now());
+        let (datapath, mut tables) = Datapath::load(settings, log)?;
+        tables.tell_time(SystemTime::now());
+        let state = State {
+            registry,
+            store,
+            carried: tables.counted_before().into_iter().collect(),
+            tables,
+            banned: 0,
+            protected: HashMap::new(),
+            dry_run: false,
+            is_stale: true,
+            built_in: Duration::ZERO,
+        };
+        Ok(Self {
+            datapath,
+            capacity: usize::try_from(settings.bans.capacity).unwrap_or(usize::MAX),
+            state: Mutex::new(state),
+            loading: AtomicBool::new(false),
+            watchers: AtomicUsize::new(0),
+        })
     }
 
-    /// Loads the program without attaching it: for [`Kernel::test_run`].
+    /// Attaches to every interface of the settings; a program that another process left there is
+    /// replaced without a packet passing between.
     ///
     /// # Errors
-    /// [`Error`]: not permitted, or the kernel does not take the program.
-    pub fn load(settings: &weir_model::Kernel, log: LogLevel) -> Result<Self, Error> {
-        let capacity = settings.bans.capacity;
-        let datapath = Datapath::load(capacity, log)?;
-        let capacity = usize::try_from(capacity).unwrap_or(usize::MAX);
-        let kernel = Self { datapath, capacity, state: Mutex::default() };
-        kernel.allow(&settings.allow)?;
-        Ok(kernel)
+    /// [`Error`]; then nothing new is left attached.
+    pub fn attach(&self, settings: &weir_model::Kernel) -> Result<(), Error> {
+        self.datapath.attach(settings)
+    }
+
+    /// Has everything end with this process, pinned or not.
+    pub fn detach(&self) {
+        self.datapath.unpin();
+    }
+
+    /// Whether what is attached outlives this process.
+    #[must_use]
+    pub fn is_pinned(&self) -> bool {
+        self.datapath.is_pinned()
     }
 
     /// Where the program is attached.
     #[must_use]
-    pub fn interfaces(&self) -> &[Attached] {
+    pub fn interfaces(&self) -> Vec<Attached> {
         self.datapath.interfaces()
     }
 
@@ -143,182 +124,48 @@ impl Kernel {
         self.datapath.test_run(packet)
     }
 
-    /// Bans, or changes what is known of a ban.
-    ///
-    /// # Errors
-    /// [`Error::Full`], [`Error::Everything`], or the kernel's; then nothing was changed.
-    pub fn ban(&self, bans: Vec<Ban>) -> Result<Changed, Error> {
-        let mut state = self.state();
-        let fresh = self.check(&state.bans, bans.iter())?;
-        self.datapath.insert(Table::Bans, &fresh)?;
-        Ok(changed(&state.bans.add(bans)))
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
     }
+}
 
-    /// Ends the bans of exactly these prefixes.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn unban(&self, cidrs: &[Cidr]) -> Result<Changed, Error> {
-        let mut state = self.state();
-        self.remove(&mut state.bans, cidrs)
-    }
-
-    /// Loads one list: adds to it, or replaces what it held. A prefix that an operator banned stays
-    /// as it is.
-    ///
-    /// # Errors
-    /// [`Error::Full`], [`Error::Everything`], or the kernel's; then nothing was changed.
-    pub fn load_list(&self, list: &str, bans: Vec<Ban>, replace: bool) -> Result<Changed, Error> {
-        let mut state = self.state();
-        let fresh = self.check(&state.bans, bans.iter())?;
-        // First what is new, then what is gone: no moment in which a prefix of both is let through.
-        self.datapath.insert(Table::Bans, &fresh)?;
-        let difference = state.bans.load(list, bans, replace);
-        self.datapath.remove(Table::Bans, &difference.removed)?;
-        Ok(changed(&difference))
-    }
-
-    /// Ends the bans whose time has come; answers which.
-    ///
-    /// # Errors
-    /// The kernel's; they are tried again the next time.
-    pub fn expire(&self, now: SystemTime) -> Result<Vec<Cidr>, Error> {
-        let mut state = self.state();
-        let ended = state.bans.ended(now);
-        self.remove(&mut state.bans, &ended)?;
-        Ok(ended)
-    }
-
-    /// Every ban, by prefix.
-    #[must_use]
-    pub fn bans(&self) -> Vec<Ban> {
-        self.state().bans.all()
-    }
-
-    /// How many prefixes are banned.
-    #[must_use]
-    pub fn ban_count(&self) -> usize {
-        self.state().bans.len()
-    }
-
-    /// What happens to packets of an address.
-    #[must_use]
-    pub fn test(&self, address: IpAddr) -> Decision {
-        let state = self.state();
-        let banned_by = state.bans.find(address);
-        let allowed = longest(address, |cidr| state.allowed.contains(&cidr));
-        match (banned_by, allowed) {
-            (banned_by, Some(by)) => Decision::Allowed { by, banned_by },
-            (Some(ban), None) => Decision::Banned(ban),
-            (None, None) => Decision::Clean,
+impl State {
+    /// Builds a table of everything and puts it in force.
+    pub(crate) fn rebuild(&mut self) -> Result<(), Error> {
+        let began = Instant::now();
+        self.is_stale = true;
+        let (counted, banned) = self.tables.replace(&self.registry)?;
+        for (cidr, hits) in counted {
+            let carried = self.carried.entry(cidr).or_default();
+            *carried = carried.and(hits);
         }
+        let registry = &self.registry;
+        self.carried.retain(|&cidr, _| !registry.bans_of(cidr).is_empty());
+        self.banned = banned;
+        self.is_stale = false;
+        self.built_in = began.elapsed();
+        Ok(())
     }
+}
 
-    /// Adds to the allow list.
-    ///
-    /// # Errors
-    /// [`Error::Full`], or the kernel's; then nothing was changed.
-    pub fn allow(&self, cidrs: &[Cidr]) -> Result<Changed, Error> {
-        let mut state = self.state();
-        let added: Vec<_> =
-            cidrs.iter().copied().filter(|cidr| !state.allowed.contains(cidr)).collect();
-        let asked = state.allowed.len() + added.len();
-        if asked > ALLOWED_MAX {
-            return Err(Error::Full { family: "allowed", asked, capacity: ALLOWED_MAX });
-        }
-        self.datapath.insert(Table::Allowed, &added)?;
-        let before = state.allowed.len();
-        state.allowed.extend(added);
-        Ok(Changed { added: state.allowed.len() - before, removed: 0 })
-    }
+fn restore(folder: &Path) -> Result<(Option<Store>, Registry), Error> {
+    let mut damaged = Vec::new();
+    let opened = Store::open(folder, &mut damaged);
+    damaged.iter().for_each(|what| tracing::warn!("skipped in the state folder: {what}"));
+    let (store, registry) = opened.map_err(|cause| {
+        let attempt = format!("read the bans in the state folder {}", folder.display());
+        Error::Store { attempt, cause }
+    })?;
+    Ok((Some(store), registry))
+}
 
-    /// Takes exactly these prefixes off the allow list.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn disallow(&self, cidrs: &[Cidr]) -> Result<Changed, Error> {
-        let mut state = self.state();
-        let mut removed: Vec<_> =
-            cidrs.iter().copied().filter(|cidr| state.allowed.contains(cidr)).collect();
-        removed.sort_unstable();
-        removed.dedup();
-        self.datapath.remove(Table::Allowed, &removed)?;
-        removed.iter().for_each(|cidr| {
-            state.allowed.remove(cidr);
-        });
-        Ok(Changed { added: 0, removed: removed.len() })
-    }
-
-    /// The allow list.
-    #[must_use]
-    pub fn allowed(&self) -> Vec<Cidr> {
-        self.state().allowed.iter().copied().collect()
-    }
-
-    /// Whether all of these could be banned together with what is banned.
-    ///
-    /// # Errors
-    /// [`Error::Full`] or [`Error::Everything`].
-    pub fn check_room<'a>(&self, bans: impl Iterator<Item = &'a Ban> + Clone) -> Result<(), Error> {
-        self.check(&self.state().bans, bans).map(drop)
-    }
-
-    /// The bans of a list of the configuration that is in force no more.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn drop_list(&self, list: &str) -> Result<Changed, Error> {
-        self.load_list(list, Vec::new(), true)
-    }
-
-    fn remove(&self, bans: &mut Registry, cidrs: &[Cidr]) -> Result<Changed, Error> {
-        let mut known: Vec<_> = cidrs.iter().copied().filter(|&cidr| bans.contains(cidr)).collect();
-        known.sort_unstable();
-        known.dedup();
-        self.datapath.remove(Table::Bans, &known)?;
-        Ok(changed(&bans.remove(&known)))
-    }
-
-    /// The prefixes that the kernel does not hold yet, if all may be banned and fit.
-    fn check<'a>(
-        &self,
-        known: &Registry,
-        bans: impl Iterator<Item = &'a Ban> + Clone,
-    ) -> Result<Vec<Cidr>, Error> {
-        if let Some(ban) = bans.clone().find(|ban| ban.cidr.is_everything()) {
-            return Err(Error::Everything(ban.cidr));
-        }
-        let fresh = fresh(known, bans);
-        let v4 = fresh.iter().filter(|cidr| cidr.address().is_ipv4()).count();
-        let (known_v4, known_v6) = known.by_family();
-        for (family, asked) in [("IPv4", known_v4 + v4), ("IPv6", known_v6 + fresh.len() - v4)] {
-            if asked > self.capacity {
-                return Err(Error::Full { family, asked, capacity: self.capacity });
-            }
-        }
-        Ok(fresh)
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// Whoever panicked while holding it left nothing half done that a later change would not repair.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for Kernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Kernel").field("interfaces", &self.interfaces()).finish_non_exhaustive()
     }
-}
-
-/// The prefixes of `bans` that the kernel does not hold yet, each once.
-fn fresh<'a>(known: &Registry, bans: impl Iterator<Item = &'a Ban>) -> Vec<Cidr> {
-    let cidrs = bans.map(|ban| ban.cidr);
-    let mut fresh: Vec<_> = cidrs.filter(|&cidr| !known.contains(cidr)).collect();
-    fresh.sort_unstable();
-    fresh.dedup();
-    fresh
-}
-
-fn changed(difference: &Difference) -> Changed {
-    Changed { added: difference.added.len(), removed: difference.removed.len() }
 }

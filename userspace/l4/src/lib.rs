@@ -1,25 +1,42 @@
-//! The kernel side: loads and attaches the XDP program, owns its maps.
+//! The kernel side: loads and attaches the XDP program, owns its maps and the bans in them.
 //!
-//! `kernel` is what others see; `registry` knows every ban with its reason; `datapath` is the one
-//! place that speaks to the kernel.
+//! `kernel` is what others see, `change` how bans change, `look` what is told of them; `tables` and
+//! `datapath` speak to the kernel, `store` keeps on disk what was made live.
 #![cfg_attr(not(feature = "kernel"), forbid(unsafe_code))]
 
+mod change;
 mod doctor;
+mod enforce;
 mod error;
 mod kernel;
-mod registry;
+mod look;
+mod store;
+mod types;
 
+#[cfg(feature = "kernel")]
+mod attach;
 #[cfg(feature = "kernel")]
 mod batch;
 #[cfg(feature = "kernel")]
 mod datapath;
 #[cfg(feature = "kernel")]
+mod mapped;
+#[cfg(feature = "kernel")]
+mod pins;
+#[cfg(feature = "kernel")]
 mod samples;
+#[cfg(feature = "kernel")]
+mod tables;
 
 #[cfg(not(feature = "kernel"))]
 #[path = "datapath_absent.rs"]
 mod datapath;
 
+pub use change::Configured;
+pub use datapath::detach;
 pub use doctor::{Finding, doctor};
+pub use enforce::enforce;
 pub use error::Error;
-pub use kernel::{AttachMode, Attached, Changed, Counter, Decision, Kernel};
+pub use kernel::Kernel;
+pub use types::{AttachMode, Attached, BanHits, Counter, ListStats, Loaded, Seen, Sight, Stats};
+pub use weir_bans::{Changed, Decision, Hits, List, Merged};

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use weir_model::Listener;
 
+use crate::bans::Bans;
 use crate::counters::Counters;
 use crate::listener::ListenerShared;
 use crate::reactor::{self, NewSocket, Order, Setup};
@@ -39,6 +40,7 @@ pub struct Engine {
     reactors: Vec<Handle>,
     /// Those of the plan in force; held for moments, by the control side alone.
     listeners: Mutex<Vec<BoundListener>>,
+    bans: Bans,
 }
 
 #[derive(Debug)]
@@ -78,9 +80,9 @@ impl Engine {
     ///
     /// # Errors
     /// The kernel refuses a thread.
-    pub fn start(reactors: NonZeroUsize) -> Result<Self, EngineError> {
+    pub fn start(reactors: NonZeroUsize, bans: Bans) -> Result<Self, EngineError> {
         let cores = allowed_cores();
-        let mut engine = Self { reactors: Vec::new(), listeners: Mutex::default() };
+        let mut engine = Self { reactors: Vec::new(), listeners: Mutex::default(), bans };
         for index in 0..reactors.get() {
             let (orders, received) = mpsc::unbounded_channel();
             let counters = Arc::<Counters>::default();
@@ -102,6 +104,12 @@ impl Engine {
             engine.reactors.push(Handle { orders: Some(orders), counters, thread: Some(thread) });
         }
         Ok(engine)
+    }
+
+    /// Where layer 7 asks for bans.
+    #[must_use]
+    pub fn bans(&self) -> &Bans {
+        &self.bans
     }
 
     /// Binds the sockets that `listeners` need besides those that are open; changes nothing yet.

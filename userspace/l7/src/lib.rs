@@ -10,6 +10,7 @@
 
 mod answer;
 mod attempts;
+mod bans;
 mod buffer;
 mod client;
 mod counters;
@@ -27,6 +28,7 @@ mod snapshot;
 mod timers;
 mod transfer;
 
+pub use bans::Bans;
 pub use counters::{Counter, Counters, DURATION_BOUNDS_US};
 pub use engine::{Engine, EngineError, ListenerStatus, Plan};
 pub use refusal::Refusal;

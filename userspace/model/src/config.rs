@@ -28,8 +28,15 @@ pub struct Config {
     pub reactors: Option<NonZeroUsize>,
     /// How long a graceful stop waits for open requests.
     pub drain_timeout: Duration,
+    /// Folder that keeps what was changed live; `None` is nowhere.
+    pub state: Option<PathBuf>,
     /// The least severe event that is logged.
     pub log: LogLevel,
+}
+
+impl Config {
+    /// Where state is kept unless configured.
+    pub const STATE_DEFAULT: &'static str = "/var/lib/weir";
 }
 
 /// The `admin:` section.

@@ -15,6 +15,8 @@ pub struct Kernel {
     pub bans: Bans,
     /// Sources that no ban touches.
     pub allow: Vec<Cidr>,
+    /// Folder of a BPF file system in which maps and links outlive the process; `None` is nowhere.
+    pub pin: Option<PathBuf>,
 }
 
 impl Default for Kernel {
@@ -22,8 +24,9 @@ impl Default for Kernel {
         Self {
             mode: KernelMode::Off,
             interfaces: Vec::new(),
-            bans: Bans { capacity: Bans::CAPACITY_DEFAULT, files: Vec::new() },
+            bans: Bans::default(),
             allow: Vec::new(),
+            pin: None,
         }
     }
 }
@@ -54,11 +57,32 @@ impl KernelMode {
 /// The `kernel.bans:` section.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bans {
-    /// How many prefixes of each family the kernel maps hold.
+    /// How many prefixes of each family may be banned.
     pub capacity: u32,
-    /// Lists loaded at start and at reload: one CIDR a line. Absolute, or relative to the working
-    /// directory of the process.
-    pub files: Vec<PathBuf>,
+    /// Lists loaded at start, at reload and when they change.
+    pub files: Vec<BanFile>,
+    /// Nothing is dropped for a ban, but counted as if.
+    pub dry_run: bool,
+}
+
+/// A list that the configuration names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BanFile {
+    /// Absolute, or relative to the working directory of the process.
+    pub path: PathBuf,
+    /// Its packets are counted, but not dropped.
+    pub dry_run: bool,
+}
+
+impl Default for Bans {
+    fn default() -> Self {
+        Self { capacity: Self::CAPACITY_DEFAULT, files: Vec::new(), dry_run: false }
+    }
+}
+
+impl Kernel {
+    /// Where maps and links outlive the process unless configured.
+    pub const PIN_DEFAULT: &str = "/sys/fs/bpf/weir";
 }
 
 impl Bans {

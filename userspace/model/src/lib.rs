@@ -15,7 +15,7 @@ mod upstream;
 pub use ban::{Ban, BanOrigin};
 pub use cidr::{Cidr, ParseCidrError};
 pub use config::{Admin, Config, LogLevel};
-pub use kernel::{Bans, Kernel, KernelMode};
+pub use kernel::{BanFile, Bans, Kernel, KernelMode};
 pub use listener::{Limits, Listener, Timeouts};
 pub use route::{HostPattern, PathPattern, Route, Service, ServiceTimeouts};
 pub use upstream::{ActiveCheck, AlgorithmName, CheckKind, Target, Upstream, Weight};

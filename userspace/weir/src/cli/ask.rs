@@ -1,5 +1,6 @@
 //! Asking the running instance.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -7,7 +8,7 @@ use hyper::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use weir_admin::api::Done;
-use weir_admin::client::{self, Body};
+use weir_admin::client::{self, Body, ClientError};
 
 use super::Instance;
 
@@ -18,9 +19,13 @@ pub(crate) fn ask<T: DeserializeOwned>(
     path: &str,
     body: Body,
 ) -> Result<T> {
+    Ok(wait(client::ask(&instance.socket, method, path, body))??)
+}
+
+/// Runs what asks until it is answered.
+pub(crate) fn wait<T>(asking: impl Future<Output = T>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.context("start an event loop")?;
-    Ok(runtime.block_on(client::ask(&instance.socket, method, path, body))?)
+    Ok(runtime.context("start an event loop")?.block_on(asking))
 }
 
 /// Prints an answer: as JSON if that was asked for, else as `human` writes it.
@@ -41,8 +46,21 @@ pub(crate) fn reload(instance: &Instance) -> Result<ExitCode> {
     print(instance, &done, |done| done.message.clone())
 }
 
-pub(crate) fn stop(instance: &Instance, fast: bool) -> Result<ExitCode> {
-    let path = if fast { "/stop?fast=1" } else { "/stop" };
-    let done: Done = ask(instance, Method::POST, path, Body::None)?;
-    print(instance, &done, |done| done.message.clone())
+/// Stops the running instance; with the folder of pins takes down the kernel side, also of one that
+/// runs no more.
+pub(crate) fn stop(instance: &Instance, fast: bool, detach: Option<&Path>) -> Result<ExitCode> {
+    let path = format!("/stop?fast={}&detach={}", u8::from(fast), u8::from(detach.is_some()));
+    let asked = wait(client::ask::<Done>(&instance.socket, Method::POST, &path, Body::None))?;
+    match (asked, detach) {
+        (Err(ClientError::Connect { .. }), Some(pins)) => {
+            let count = weir_l4::detach(pins)?;
+            let message = match count {
+                0 => format!("no weir runs, and nothing is pinned in {}", pins.display()),
+                1 => "no weir runs; taken down what it left on 1 interface".to_owned(),
+                _ => format!("no weir runs; taken down what it left on {count} interfaces"),
+            };
+            print(instance, &Done { generation: 0, message }, |done| done.message.clone())
+        }
+        (asked, _) => print(instance, &asked?, |done| done.message.clone()),
+    }
 }

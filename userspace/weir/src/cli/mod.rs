@@ -2,6 +2,8 @@
 
 mod ask;
 mod ban;
+mod ban_load;
+mod ban_watch;
 mod check;
 mod doctor;
 mod show;
@@ -11,7 +13,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use weir_model::{Admin, KernelMode};
+use weir_model::{Admin, Kernel, KernelMode};
 
 use crate::run;
 
@@ -53,6 +55,12 @@ pub(crate) enum Command {
         /// Stop at once, cutting open requests
         #[arg(long)]
         fast: bool,
+        /// Take down the kernel side, too: without it bans stay in force, ready to be taken over
+        #[arg(long)]
+        detach: bool,
+        /// Where bans were pinned, if no instance runs that knows
+        #[arg(long, value_name = "FOLDER", default_value = Kernel::PIN_DEFAULT)]
+        pin: PathBuf,
         #[command(flatten)]
         instance: Instance,
     },
@@ -132,42 +140,90 @@ pub(crate) enum Ban {
         /// Why, for whoever looks at the list later
         #[arg(long, value_name = "TEXT", default_value = "")]
         reason: String,
+        /// Count what would be dropped, but drop nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Ban also default routes, what is protected (loopback, backends) and where you are
+        #[arg(long)]
+        force: bool,
         #[command(flatten)]
         instance: Instance,
     },
-    /// End the bans of exactly these prefixes
+    /// End the bans of exactly these prefixes, or of a whole list
     Del {
         /// As `ban list` prints them
-        #[arg(required = true)]
+        #[arg(required_unless_present = "list")]
         cidrs: Vec<String>,
+        /// All prefixes of this list, and the list itself
+        #[arg(long, value_name = "LIST", conflicts_with = "cidrs")]
+        list: Option<String>,
         #[command(flatten)]
         instance: Instance,
     },
-    /// List every ban with origin, reason and end
+    /// List bans with origin, end, hits and reason, by prefix
     List {
+        /// No more prefixes than so many
+        #[arg(long, value_name = "COUNT", default_value_t = 1_000)]
+        limit: usize,
         #[command(flatten)]
         instance: Instance,
     },
-    /// Tell what happens to packets of an address, and why
+    /// Tell what happens to packets of an address, and which prefix of which list decides
     Test {
         /// An address
         ip: std::net::IpAddr,
         #[command(flatten)]
         instance: Instance,
     },
-    /// Load a list: one CIDR a line, `#` comments; `-` is standard input
-    Load {
-        /// The list
+    /// Load a list, in force wholly or not at all; it survives a restart
+    ///
+    /// Lines are prefixes, addresses, ranges (a-b), JSON objects as `ban save` writes them, the output
+    /// of `ipset save` or of `nft list set`; `#` and `;` begin comments.
+    Load(Load),
+    /// Write all bans as JSON lines, which `ban load` reads
+    Save {
+        /// Where to; `-` is standard output
+        #[arg(default_value = "-")]
         file: PathBuf,
-        /// Replace what the list held before instead of adding to it
-        #[arg(long)]
-        replace: bool,
-        /// The list's name; lists are replaced one by one
+        /// Only bans of this list
         #[arg(long, value_name = "LIST")]
         name: Option<String>,
         #[command(flatten)]
         instance: Instance,
     },
+    /// Show lists with their hits, kernel memory, how full the table is
+    Stats {
+        #[command(flatten)]
+        instance: Instance,
+    },
+    /// Watch packets as they are dropped, at most 1,000 a second and CPU; the rest is counted
+    Watch {
+        /// End after so many packets
+        #[arg(long, value_name = "PACKETS")]
+        count: Option<u64>,
+        #[command(flatten)]
+        instance: Instance,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Load {
+    /// The list; `-` is standard input
+    pub(crate) file: PathBuf,
+    /// Replace what the list held before instead of adding to it
+    #[arg(long)]
+    pub(crate) replace: bool,
+    /// The list's name, without it the file's; lists are replaced one by one
+    #[arg(long, value_name = "LIST")]
+    pub(crate) name: Option<String>,
+    /// Count what the list would drop, but drop nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Load it even if it holds a default route, or where you are
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) instance: Instance,
 }
 
 #[derive(Debug, Subcommand)]
@@ -204,7 +260,9 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode> {
         Command::Ban(command) => ban::ban(&command),
         Command::Allow(command) => ban::allow(&command),
         Command::Reload { instance } => ask::reload(&instance),
-        Command::Stop { fast, instance } => ask::stop(&instance, fast),
+        Command::Stop { fast, detach, pin, instance } => {
+            ask::stop(&instance, fast, detach.then_some(pin.as_path()))
+        }
         Command::Doctor { json } => doctor::doctor(json),
     }
 }

@@ -53,8 +53,10 @@ fn kernel(kernel: Option<&Kernel>, page: &mut String) {
     let interfaces = interfaces.collect::<Vec<_>>().join(", ");
     let _ = writeln!(
         page,
-        "kernel XDP on {interfaces}, {} prefixes banned, {} allowed\n",
-        kernel.bans, kernel.allowed
+        "kernel XDP on {interfaces}, {} prefixes banned{}, {} allowed\n",
+        kernel.bans,
+        if kernel.dry_run { " (dry-run: nothing is dropped)" } else { "" },
+        kernel.allowed
     );
     let verdicts = kernel.verdicts.iter().filter(|verdict| verdict.packets > 0).map(|verdict| {
         let (packets, bytes) = (verdict.packets.to_string(), verdict.bytes.to_string());
@@ -79,7 +81,8 @@ fn backends(upstreams: &[Upstream]) -> String {
     table(["upstream", "backend", "health", "requests", "failures", "open"], rows)
 }
 
-fn duration(seconds: u64) -> String {
+/// Seconds for people.
+pub(crate) fn duration(seconds: u64) -> String {
     match (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60) {
         (0, 0, 0) => format!("{seconds} s"),
         (0, 0, minutes) => format!("{minutes} min {} s", seconds % 60),

@@ -1,14 +1,15 @@
 //! Plan and apply: the one way in which the running state changes.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use weir_admin::api::Done;
 use weir_balance::Upstream;
-use weir_l4::Kernel;
+use weir_l4::{Configured, Kernel, List};
 use weir_l7::{Engine, Plan, Snapshot};
-use weir_model::{Cidr, Config, KernelMode};
+use weir_model::{BanFile, Cidr, Config, KernelMode};
 
 use super::{Main, config, lists};
 
@@ -45,7 +46,8 @@ async fn try_reload(main: &mut Main) -> Result<()> {
 pub(crate) struct Planned {
     upstreams: Vec<Arc<Upstream>>,
     engine: Plan,
-    lists: Vec<lists::List>,
+    lists: Vec<(String, List)>,
+    watched: lists::Watched,
 }
 
 /// Plans the change from `previous` upstreams to `config`.
@@ -57,19 +59,21 @@ pub(crate) fn plan(
     let upstreams = weir_balance::build(&config.upstreams, previous);
     let snapshot = Snapshot::new(config, &upstreams).context("build the routes")?;
     let has_kernel = config.kernel.mode != KernelMode::Off;
-    let lists = if has_kernel { lists::read(&config.kernel.bans)? } else { Vec::new() };
-    Ok(Planned { engine: engine.plan(snapshot, &config.listeners)?, upstreams, lists })
+    let files = if has_kernel { &config.kernel.bans.files[..] } else { &[] };
+    // Before the files are read: one that changes meanwhile is read again.
+    let watched = lists::Watched::now(files);
+    let lists = lists::read(files)?;
+    Ok(Planned { engine: engine.plan(snapshot, &config.listeners)?, upstreams, lists, watched })
 }
 
 /// Puts a plan in force.
 pub(crate) async fn apply(main: &mut Main, config: Config, planned: Planned) -> Result<()> {
-    let Planned { upstreams, engine, lists } = planned;
+    let Planned { upstreams, engine, lists, watched } = planned;
     let running = &main.running;
     if let Some(kernel) = &running.kernel {
         // The kernel may still refuse (room, memory): before the reactors change, which cannot fail.
-        lists::check(kernel, &lists)?;
-        allow(kernel, &main.config.kernel.allow, &config.kernel.allow)?;
-        lists::apply(kernel, lists, &main.config.kernel.bans)?;
+        let configured = Configured { lists, ..configured(&main.config, &config) };
+        configure(kernel, configured).await.context("put the bans in force")?;
     }
     upstreams.iter().for_each(|upstream| upstream.activate());
     running.engine.apply(engine).await;
@@ -77,21 +81,68 @@ pub(crate) async fn apply(main: &mut Main, config: Config, planned: Planned) -> 
     *running.upstreams.borrow_mut() = upstreams;
     running.generation.set(running.generation.get() + 1);
     main.config = config;
+    main.ban_files = watched;
     Ok(())
 }
 
-/// Changes the allow list by what the configuration changed; what was allowed live stays.
-fn allow(kernel: &Kernel, before: &[Cidr], after: &[Cidr]) -> Result<()> {
-    let gone: Vec<_> = before.iter().copied().filter(|cidr| !after.contains(cidr)).collect();
-    kernel.allow(after).context("allow what the configuration allows")?;
-    kernel.disallow(&gone).context("take prefixes off the allow list")?;
+/// Reads lists that have changed since and puts them in force; where that fails the ones in force stay.
+pub(crate) async fn follow_lists(main: &mut Main) {
+    let Some(kernel) = &main.running.kernel else { return };
+    for file in main.ban_files.changed() {
+        let read = lists::read_one(&file);
+        let done = match read {
+            Ok(list) => {
+                let lists = vec![(lists::name(&file.path), list)];
+                let same = configured(&main.config, &main.config);
+                configure(kernel, Configured { lists, ..same }).await
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = done {
+            tracing::error!("ban list {} stays as it was: {error:#}", file.path.display());
+        }
+    }
+}
+
+/// On a thread of its own: a table of millions takes a while.
+async fn configure(kernel: &Arc<Kernel>, configured: Configured) -> Result<()> {
+    let kernel = Arc::clone(kernel);
+    let done = tokio::task::spawn_blocking(move || kernel.configure(configured)).await;
+    lists::tell(&done.context("build the tables")??);
     Ok(())
+}
+
+/// What changes from one configuration to another, but for the lists; what was allowed live stays.
+fn configured(before: &Config, after: &Config) -> Configured {
+    let (old, new) = (&before.kernel, &after.kernel);
+    let is_gone = |file: &&BanFile| new.bans.files.iter().all(|kept| kept.path != file.path);
+    let gone = old.bans.files.iter().filter(is_gone).map(|file| lists::name(&file.path));
+    let disallow = old.allow.iter().copied().filter(|cidr| !new.allow.contains(cidr));
+    Configured {
+        lists: Vec::new(),
+        gone: gone.collect(),
+        allow: new.allow.clone(),
+        disallow: disallow.collect(),
+        protect: protected(after),
+        dry_run: new.bans.dry_run,
+    }
+}
+
+/// Sources that are not banned by accident.
+fn protected(config: &Config) -> Vec<(Cidr, &'static str)> {
+    let loopback = [(Ipv4Addr::LOCALHOST.into(), 8), (Ipv6Addr::LOCALHOST.into(), 128)];
+    let loopback = loopback.into_iter().filter_map(|(address, length)| Cidr::new(address, length));
+    let targets = config.upstreams.iter().flat_map(|upstream| &upstream.targets);
+    let backends = targets.map(|target| (Cidr::host(target.address.ip()), "it is a backend"));
+    loopback.map(|cidr| (cidr, "it is this host itself")).chain(backends).collect()
 }
 
 /// What is fixed for the life of a process.
 fn warn_of_what_needs_a_restart(old: &Config, new: &Config) {
     let fixed = [
         ("kernel.interfaces", old.kernel.interfaces != new.kernel.interfaces),
+        ("kernel.pin", old.kernel.pin != new.kernel.pin),
+        ("state", old.state != new.state),
         ("kernel.mode", old.kernel.mode != new.kernel.mode),
         ("kernel.bans.capacity", old.kernel.bans.capacity != new.kernel.bans.capacity),
         ("admin", old.admin != new.admin),

@@ -12,13 +12,13 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use weir_admin::{Order, Running};
-use weir_health::Watch;
+use weir_admin::{Order, Running, Watch};
 use weir_l4::Kernel;
 use weir_l7::Engine;
 use weir_model::{Config, KernelMode, LogLevel};
@@ -29,7 +29,9 @@ use signals::{Signal, Signals};
 /// Orders that may wait for the main loop.
 const ORDERS_MAX: usize = 16;
 /// Between two looks at bans whose time has come.
-const EXPIRE_INTERVAL: Duration = Duration::from_millis(500);
+const TICK_INTERVAL: Duration = Duration::from_millis(250);
+/// Between two looks at the files of ban lists.
+const FILES_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Runs until a signal or an order ends it.
 pub(crate) fn run(arguments: &Run) -> Result<ExitCode> {
@@ -51,13 +53,17 @@ pub(crate) fn run(arguments: &Run) -> Result<ExitCode> {
 async fn serve(arguments: &Run, config: Config) -> Result<()> {
     let signals = Signals::listen()?;
     let admin = admin::bind(&config).await?;
-    let engine = Engine::start(reactors(&config)).context("start the reactors")?;
+    let (bans, bans_wanted) = weir_l7::Bans::channel();
+    let engine = Engine::start(reactors(&config), bans).context("start the reactors")?;
     let planned = change::plan(&engine, &[], &config)?;
     let kernel = start_kernel(&config)?;
+    let kernel = kernel.map(Arc::new);
+    let _enforcing = kernel.clone().map(|kernel| weir_l4::enforce(kernel, bans_wanted));
     let (orders, ordered) = mpsc::channel(ORDERS_MAX);
     let running = Rc::new(Running {
         engine,
         kernel,
+        watch: Watch::default(),
         upstreams: RefCell::default(),
         generation: Cell::new(0),
         draining: Cell::new(false),
@@ -70,12 +76,22 @@ async fn serve(arguments: &Run, config: Config) -> Result<()> {
         path: arguments.file.path.clone(),
         kernel_mode: arguments.kernel.map(KernelMode::from),
         config: config.clone(),
-        watch: Watch::default(),
+        detach: false,
+        watch: weir_health::Watch::default(),
+        ban_files: lists::Watched::default(),
     };
     change::apply(&mut main, config, planned).await?;
+    attach(&main)?;
     let _serving = admin.serve(&running);
     announce(&main);
     main.until_stopped(signals, ordered).await;
+    if let Some(kernel) = &main.running.kernel {
+        if main.detach {
+            kernel.detach();
+        } else if kernel.is_pinned() {
+            tracing::info!("bans stay in force; `weir stop --detach` takes them down");
+        }
+    }
     Ok(())
 }
 
@@ -87,14 +103,20 @@ struct Main {
     kernel_mode: Option<KernelMode>,
     /// In force.
     config: Config,
+    /// Whether the kernel side goes with the process, pinned or not.
+    detach: bool,
     /// The probes of the configuration in force.
-    watch: Watch,
+    watch: weir_health::Watch,
+    /// The ban lists of the configuration in force, as they were read.
+    ban_files: lists::Watched,
 }
 
 impl Main {
     async fn until_stopped(&mut self, mut signals: Signals, mut orders: mpsc::Receiver<Order>) {
-        let mut expire = tokio::time::interval(EXPIRE_INTERVAL);
-        expire.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut ticks = tokio::time::interval(TICK_INTERVAL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut looks = tokio::time::interval(FILES_INTERVAL);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 signal = signals.next() => match signal {
@@ -103,12 +125,14 @@ impl Main {
                 },
                 Some(order) = orders.recv() => match order {
                     Order::Reload { done } => drop(done.send(change::reload(self).await)),
-                    Order::Stop { graceful } => {
+                    Order::Stop { graceful, detach } => {
+                        self.detach |= detach;
                         let how = if graceful { Stop::Graceful } else { Stop::Fast };
                         return self.stop(how, &mut signals).await;
                     }
                 },
-                _ = expire.tick() => self.expire_bans(),
+                _ = ticks.tick() => self.tick().await,
+                _ = looks.tick() => change::follow_lists(self).await,
             }
         }
     }
@@ -144,12 +168,15 @@ impl Main {
         }
     }
 
-    fn expire_bans(&self) {
-        let Some(kernel) = &self.running.kernel else { return };
-        match kernel.expire(SystemTime::now()) {
-            Ok(ended) if ended.is_empty() => {}
-            Ok(ended) => tracing::info!("{} bans ended", ended.len()),
-            Err(error) => tracing::warn!("end bans whose time has come: {error}"),
+    /// Not on this thread: it may wait for a table that is being built.
+    async fn tick(&self) {
+        let Some(kernel) = self.running.kernel.clone() else { return };
+        let ticked = tokio::task::spawn_blocking(move || kernel.tick(SystemTime::now())).await;
+        match ticked {
+            Ok(Ok(ended)) if ended.is_empty() => {}
+            Ok(Ok(ended)) => tracing::info!("{} bans ended", ended.len()),
+            Ok(Err(error)) => tracing::warn!("end bans whose time has come: {error}"),
+            Err(error) => tracing::error!("end bans whose time has come: {error}"),
         }
     }
 }
@@ -171,11 +198,17 @@ fn start_kernel(config: &Config) -> Result<Option<Kernel>> {
         tracing::info!("kernel side off{why}: nothing is dropped before it reaches a socket");
         return Ok(None);
     }
-    let kernel = Kernel::attach(&config.kernel, config.log)?;
+    Ok(Some(Kernel::load(&config.kernel, config.state.as_deref(), config.log)?))
+}
+
+/// Once everything is in force that a packet may meet.
+fn attach(main: &Main) -> Result<()> {
+    let Some(kernel) = &main.running.kernel else { return Ok(()) };
+    kernel.attach(&main.config.kernel)?;
     for interface in kernel.interfaces() {
         tracing::info!("XDP attached to {} in {} mode", interface.name, interface.mode.name());
     }
-    Ok(Some(kernel))
+    Ok(())
 }
 
 fn reactors(config: &Config) -> NonZeroUsize {

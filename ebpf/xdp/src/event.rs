@@ -1,0 +1,83 @@
+//! Drops as events, for whoever watches: so many a second and CPU, the rest is counted.
+
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{PerCpuArray, RingBuf};
+use core::ptr::read_volatile;
+use weir_abi::ban::{Event, EventMeter, LENGTH_WORD, State};
+use weir_abi::{Address, Verdict};
+
+/// Events a CPU tells in a second.
+const RATE_MAX: u32 = 1_000;
+/// Bytes of the ring: room for some 3,000 events.
+const RING_SIZE: u32 = 256 * 1024;
+
+#[map]
+static EVENTS: RingBuf = RingBuf::with_byte_size(RING_SIZE, 0);
+
+#[map]
+static EVENT_METERS: PerCpuArray<EventMeter> = PerCpuArray::with_max_entries(1, 0);
+
+/// Tells of a packet, if somebody watches and it is its turn.
+#[inline(always)]
+pub fn tell(
+    state: *const State,
+    record: *const [u32; 8],
+    source: Address,
+    verdict: Verdict,
+    size: usize,
+) {
+    // SAFETY: the value of an array map, never freed while the program runs.
+    let watched = unsafe { read_volatile(&raw const (*state).watched) };
+    if watched == 0 {
+        return;
+    }
+    // SAFETY: as above.
+    let now = unsafe { read_volatile(&raw const (*state).now) };
+    let Some(meter) = EVENT_METERS.get_ptr_mut(0) else { return };
+    // SAFETY: this CPU's own value, and nothing else on this CPU runs meanwhile.
+    let meter = unsafe { &mut *meter };
+    if meter.second != now {
+        meter.second = now;
+        meter.told = 0;
+    }
+    if meter.told >= RATE_MAX {
+        meter.limited += 1;
+        return;
+    }
+    let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
+        meter.overflowed += 1;
+        return;
+    };
+    meter.told += 1;
+    entry.write(event(record, source, verdict, size));
+    entry.submit(0);
+}
+
+#[inline(always)]
+fn event(record: *const [u32; 8], source: Address, verdict: Verdict, size: usize) -> Event {
+    let words = record.cast::<u32>();
+    // SAFETY: word 5 of a record's eight.
+    let length = unsafe { read_volatile(words.add(LENGTH_WORD as usize)) };
+    let (source, family) = match source {
+        Address::V4(address) => (mapped(address), 4),
+        Address::V6(address) => (address, 6),
+    };
+    Event {
+        // SAFETY: a helper without arguments.
+        time: unsafe { bpf_ktime_get_ns() },
+        source,
+        size: size as u32,
+        length: length as u8,
+        verdict: verdict.index() as u8,
+        family,
+        unused: 0,
+    }
+}
+
+/// An IPv4 address as one of IPv6.
+#[inline(always)]
+fn mapped(address: [u8; 4]) -> [u8; 16] {
+    let [a, b, c, d] = address;
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+}
