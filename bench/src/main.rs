@@ -1,6 +1,7 @@
 //! Measures Weir beside its peers: `cargo xtask bench`. See `METHODOLOGY.md`.
 #![forbid(unsafe_code)]
 
+mod bans;
 mod environment;
 mod process;
 mod report;
@@ -64,10 +65,17 @@ fn list() -> Result<()> {
     for scenario in scenario::all()? {
         println!("{}: {}", scenario.name, scenario.question);
     }
+    println!("{}: {}", bans::NAME, bans::QUESTION);
     Ok(())
 }
 
 fn run(options: &Run) -> Result<()> {
+    let asked = options.scenario.as_deref().unwrap_or("");
+    match asked.split_once(':') {
+        Some((bans::NAME, part)) => return run_bans(options, Some(part)),
+        None if asked == bans::NAME => return run_bans(options, None),
+        _ => {}
+    }
     let mut scenarios = scenario::all()?;
     if let Some(name) = &options.scenario {
         scenarios.retain(|scenario| scenario.name == *name);
@@ -90,6 +98,20 @@ fn run(options: &Run) -> Result<()> {
             let folder = report.save()?;
             eprintln!("bench: saved to {}", folder.display());
         }
+    }
+    Ok(())
+}
+
+/// Another kind of question, with a table of its own.
+fn run_bans(options: &Run, part: Option<&str>) -> Result<()> {
+    let page = bans::run(part, options.rounds, options.seconds > 1)?;
+    println!("{page}");
+    if options.save {
+        let folder =
+            scenario::folder().join("results").join(environment::Environment::read()?.folder());
+        std::fs::create_dir_all(&folder)?;
+        std::fs::write(folder.join(format!("{}.md", bans::NAME)), page)?;
+        eprintln!("bench: saved to {}", folder.display());
     }
     Ok(())
 }

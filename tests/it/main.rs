@@ -1,6 +1,8 @@
 //! The integration tests: the real binary, real sockets, real packets. One module a concern.
 
 mod balance;
+mod bans;
+mod bans_survive;
 mod cli;
 mod framing;
 mod health;
@@ -10,6 +12,7 @@ mod netns;
 mod packet;
 mod reload;
 mod route;
+mod site;
 mod status;
 mod stop;
 mod tidy;

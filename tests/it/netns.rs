@@ -8,64 +8,9 @@ use nix::sys::signal::Signal;
 use weir_tests::balancer::Balancer;
 use weir_tests::client::Client;
 use weir_tests::need;
-use weir_tests::world::{Process, World, inside};
+use weir_tests::world::{World, inside};
 
-const PORT: u16 = 8000;
-
-/// Two backends, Weir between them and two clients.
-struct Site {
-    weir: Balancer,
-    backends: Vec<Process>,
-    world: World,
-}
-
-impl Site {
-    fn start() -> Self {
-        let world = World::new().unwrap();
-        let backends = ["backend1", "backend2"].map(|host| {
-            let mut command = World::command(&world.host(host), env!("CARGO_BIN_EXE_weir-demo"));
-            Process::start(command.args(["backend", "--listen", "[::]:9000", "--name", host]))
-                .unwrap()
-        });
-        let weir = Balancer::start_in(Some(&world.weir()), &Self::sections());
-        let site = Self { weir, backends: backends.into(), world };
-        site.weir.wait_until("both backends are up", |status| {
-            let backends = status["upstreams"][0]["backends"].as_array().unwrap();
-            backends.iter().all(|backend| backend["health"] == "up")
-        });
-        site
-    }
-
-    fn sections() -> String {
-        let target = |host| format!("\"{}:9000\"", World::address(host));
-        format!(
-            "kernel: {{ interfaces: [client1, client2], mode: driver }}\n\
-             listeners: [{{ name: web, address: \"[::]:{PORT}\" }}]\n\
-             routes: [{{ name: all, service: s }}]\n\
-             services: [{{ name: s, upstream: u }}]\n\
-             upstreams: [{{ name: u, targets: [{}, {}], health: {{ active: {{ interval: 100ms, path: /health }} }} }}]\n",
-            target("backend1"),
-            target("backend2"),
-        )
-    }
-
-    /// The status of a GET from a host; `None` if nobody answers within a second.
-    fn get(&self, host: &str) -> Option<u16> {
-        let address: SocketAddr = format!("{}:{PORT}", World::weir_address(host)).parse().unwrap();
-        inside(&self.world.host(host), || {
-            std::net::TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok()?;
-            Some(Client::connect(address).get("/").status)
-        })
-        .unwrap()
-    }
-
-    fn dropped(&self) -> u64 {
-        let status = self.weir.status();
-        let verdicts = status["kernel"]["verdicts"].as_array().unwrap();
-        let banned = verdicts.iter().find(|verdict| verdict["reason"] == "banned").unwrap();
-        banned["packets"].as_u64().unwrap()
-    }
-}
+use crate::site::{PORT, Site};
 
 #[test]
 fn a_ban_drops_in_the_driver_and_harms_nobody_else() {

@@ -1,11 +1,11 @@
 //! Packets through the embedded program by `BPF_PROG_TEST_RUN`.
 
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 use std::time::SystemTime;
 
-use weir_abi::{Address, Verdict, wire};
+use weir_abi::{Verdict, wire};
 use weir_l4::{Configured, Counter, Decision, Kernel};
 use weir_model::{Ban, BanOrigin, Cidr, LogLevel};
 use weir_tests::{need, packet};
@@ -17,11 +17,19 @@ fn loaded(bans: &[Cidr], allowed: &[Cidr]) -> Kernel {
         ..weir_model::Kernel::default()
     };
     let kernel = Kernel::load(&settings, None, LogLevel::Info).unwrap();
-    let configured = Configured { allow: allowed.to_vec(), ..Configured::default() };
-    kernel.configure(configured).unwrap();
+    kernel.configure(Configured::default()).unwrap();
+    set(&kernel, bans, allowed);
+    kernel
+}
+
+/// Makes this the world, whatever it was before.
+fn set(kernel: &Kernel, bans: &[Cidr], allowed: &[Cidr]) {
+    let before: Vec<_> = kernel.bans_after(None, 1_000).iter().map(|seen| seen.ban.cidr).collect();
+    kernel.unban(&before).unwrap();
+    kernel.disallow(&kernel.allowed()).unwrap();
+    kernel.allow(allowed).unwrap();
     let ban = |&cidr| Ban::new(cidr, BanOrigin::Operator, SystemTime::now());
     kernel.ban(&bans.iter().map(ban).collect::<Vec<_>>()).unwrap();
-    kernel
 }
 
 /// Runs a packet: what it ended with, by the action and by the one counter that moved.
@@ -48,13 +56,14 @@ fn every_case() {
         return;
     }
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/packet");
+    let kernel = loaded(&[], &[]);
     let (mut count, mut wrong) = (0, Vec::new());
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let case = packet::case(&fs::read_to_string(&path).unwrap())
             .unwrap_or_else(|error| panic!("{name}: {error:#}"));
-        let kernel = loaded(&case.bans, &case.allowed);
+        set(&kernel, &case.bans, &case.allowed);
         for (index, (packet, verdict, reason)) in case.packets.iter().enumerate() {
             let got = run(&kernel, packet);
             if got != (verdict.clone(), reason.clone()) {
@@ -115,10 +124,8 @@ fn on_host(kernel: &Kernel, packet: &[u8]) -> Verdict {
         Ok(flow) => flow,
         Err(verdict) => return verdict,
     };
-    let source: IpAddr = match flow.source {
-        Address::V4(address) => address.into(),
-        Address::V6(address) => address.into(),
-    };
+    let source = u128::from(flow.source.high) << 64 | u128::from(flow.source.low);
+    let source = IpAddr::from(Ipv6Addr::from(source)).to_canonical();
     match kernel.test(source).0 {
         Decision::Banned(_) => Verdict::Drop(weir_abi::Drop::Banned),
         Decision::Allowed { banned_by: Some(_), .. } => Verdict::Pass(weir_abi::Pass::Allowed),

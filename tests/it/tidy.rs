@@ -21,16 +21,17 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("userspace/admin", &["l4", "l7", "health", "config", "balance", "net", "model"]),
     ("userspace/weir", &["admin", "l4", "l7", "health", "config", "balance", "net", "model"]),
     ("xtask", &["toolchain"]),
-    ("bench", &[]),
+    ("bench", &["l4", "model", "tests"]),
     ("tests", &["abi", "l4", "l7", "model"]),
 ];
 
 /// Where `unsafe` may stand.
-const UNSAFE: [&str; 4] = [
+const UNSAFE: [&str; 5] = [
     "ebpf/xdp/",
     "userspace/l4/src/batch.rs",
     "userspace/l4/src/datapath.rs",
     "userspace/l4/src/mapped.rs",
+    "userspace/l4/src/tables.rs",
 ];
 
 fn root() -> PathBuf {

@@ -10,4 +10,4 @@ pub mod verdict;
 pub mod wire;
 
 pub use verdict::{Counter, Drop, Pass, Verdict};
-pub use wire::{Address, Flow, Packet, Transport};
+pub use wire::{Address, Flow, Network, Packet, Transport};

@@ -33,6 +33,18 @@ pub trait Packet {
     /// The `N` bytes at `at`; `None` past the end.
     fn read<const N: usize>(&self, at: usize) -> Option<[u8; N]>;
 
+    /// The number that four bytes are in network order. A machine that reads them at once may do so.
+    #[inline(always)]
+    fn read_u32(&self, at: usize) -> Option<u32> {
+        self.read(at).map(u32::from_be_bytes)
+    }
+
+    /// The number that eight bytes are in network order.
+    #[inline(always)]
+    fn read_u64(&self, at: usize) -> Option<u64> {
+        self.read(at).map(u64::from_be_bytes)
+    }
+
     /// Bytes of the packet.
     fn length(&self) -> usize;
 }
@@ -47,21 +59,50 @@ impl Packet for &[u8] {
     }
 }
 
-/// An address as it stands in a packet.
+/// An address; one of IPv4 as the mapped one of IPv6 (`::ffff:192.0.2.1`), which is the same host.
+///
+/// Plain numbers instead of variants: the verifier refuses what a compiler leaves undefined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Address {
-    /// IPv4, in network order.
-    V4([u8; 4]),
-    /// IPv6, in network order.
-    V6([u8; 16]),
+pub struct Address {
+    /// The first eight bytes, the first of them the most significant.
+    pub high: u64,
+    /// The other eight.
+    pub low: u64,
+}
+
+impl Address {
+    /// An address of IPv4.
+    #[inline(always)]
+    #[must_use]
+    pub const fn v4(address: u32) -> Self {
+        Self { high: 0, low: 0xffff_0000_0000 | address as u64 }
+    }
+
+    /// Whether it is one of IPv4: the lower half of `low`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_v4(self) -> bool {
+        self.high == 0 && self.low >> 32 == 0xffff
+    }
+}
+
+/// Where the network header is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Network {
+    /// IPv4, so many bytes from the start of the packet.
+    V4(usize),
+    /// IPv6, likewise.
+    V6(usize),
 }
 
 /// Who talks to whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow {
+    /// Where that is said.
+    pub network: Network,
     /// The sender.
     pub source: Address,
-    /// The receiver; of the sender's family.
+    /// The receiver.
     pub destination: Address,
     /// What follows the network headers.
     pub transport: Transport,
@@ -128,8 +169,9 @@ fn ipv4(packet: &impl Packet, at: usize) -> Result<Flow, Verdict> {
         Transport::LaterFragment(protocol)
     };
     Ok(Flow {
-        source: Address::V4([header[12], header[13], header[14], header[15]]),
-        destination: Address::V4([header[16], header[17], header[18], header[19]]),
+        network: Network::V4(at),
+        source: Address::v4(packet.read_u32(at + 12).ok_or(MALFORMED)?),
+        destination: Address::v4(packet.read_u32(at + 16).ok_or(MALFORMED)?),
         transport,
     })
 }
@@ -142,10 +184,19 @@ fn ipv6(packet: &impl Packet, at: usize) -> Result<Flow, Verdict> {
         return Err(MALFORMED);
     }
     Ok(Flow {
-        source: Address::V6(read(packet, at + 8)?),
-        destination: Address::V6(read(packet, at + 24)?),
+        network: Network::V6(at),
+        source: address6(packet, at + 8)?,
+        destination: address6(packet, at + 24)?,
         transport: extensions(packet, at + IPV6_SIZE, next)?,
     })
+}
+
+#[inline(always)]
+fn address6(packet: &impl Packet, at: usize) -> Result<Address, Verdict> {
+    match (packet.read_u64(at), packet.read_u64(at + 8)) {
+        (Some(high), Some(low)) => Ok(Address { high, low }),
+        _ => Err(MALFORMED),
+    }
 }
 
 /// Walks the extension headers to the transport.
@@ -273,15 +324,17 @@ mod tests {
     fn reads_addresses_and_ports() {
         let packet = ethernet(&[], ETHERTYPE_IPV4, &ipv4(&[], 0, 6, &tcp()));
         let expected = Flow {
-            source: Address::V4(V4_SOURCE),
-            destination: Address::V4(V4_DESTINATION),
+            network: Network::V4(ETHERNET_SIZE),
+            source: Address::v4(u32::from_be_bytes(V4_SOURCE)),
+            destination: Address::v4(u32::from_be_bytes(V4_DESTINATION)),
             transport: TCP,
         };
         assert_eq!(flow(&packet.as_slice()), Ok(expected));
         let packet = ethernet(&[], ETHERTYPE_IPV6, &ipv6(6, &tcp()));
         let expected = Flow {
-            source: Address::V6([1; 16]),
-            destination: Address::V6([2; 16]),
+            network: Network::V6(ETHERNET_SIZE),
+            source: Address { high: 0x0101_0101_0101_0101, low: 0x0101_0101_0101_0101 },
+            destination: Address { high: 0x0202_0202_0202_0202, low: 0x0202_0202_0202_0202 },
             transport: TCP,
         };
         assert_eq!(flow(&packet.as_slice()), Ok(expected));

@@ -2,7 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::find::TARGET;
@@ -17,11 +17,14 @@ pub const SOURCES: [&str; 5] = [
     "ebpf/abi/Cargo.toml",
 ];
 
-/// Compiles the XDP program to an ELF object in `folder`.
+/// The objects that are compiled: the product's, and what the benchmark of bans measures.
+const OBJECTS: [&str; 2] = ["weir-xdp", "weir-measure"];
+
+/// Compiles the XDP programs to ELF objects in `folder`, each named as in [`OBJECTS`] with `.o`.
 ///
 /// # Errors
 /// The compiler's or the linker's last words.
-pub fn compile(toolchain: &Toolchain, folder: &Path) -> Result<PathBuf, Error> {
+pub fn compile(toolchain: &Toolchain, folder: &Path) -> Result<(), Error> {
     let target = root().join("target/bpf");
     let mut command = Command::new("cargo");
     clean_environment(&mut command);
@@ -43,12 +46,14 @@ pub fn compile(toolchain: &Toolchain, folder: &Path) -> Result<PathBuf, Error> {
         let stderr = String::from_utf8_lossy(&output.stderr);
         return Err(Error::new(format!("compile the XDP program:\n{}", stderr.trim_end()), remedy));
     }
-    let built = target.join(TARGET).join("release/weir-xdp");
-    let object = folder.join("weir-xdp.o");
-    std::fs::copy(&built, &object).map_err(|error| {
-        Error::new(format!("copy {} to {}: {error}", built.display(), object.display()), remedy)
-    })?;
-    Ok(object)
+    for name in OBJECTS {
+        let built = target.join(TARGET).join("release").join(name);
+        let object = folder.join(format!("{name}.o"));
+        std::fs::copy(&built, &object).map_err(|error| {
+            Error::new(format!("copy {} to {}: {error}", built.display(), object.display()), remedy)
+        })?;
+    }
+    Ok(())
 }
 
 /// Forgets what an outer cargo (a build script, clippy) has set for its own target.

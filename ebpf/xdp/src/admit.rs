@@ -1,17 +1,53 @@
 //! Which sources may send at all: the bans, and the allow list above them.
 
-use weir_abi::ban::{self, Kind, SEEN_WORD, State};
-use weir_abi::{Drop, Flow, Pass, Verdict};
+use weir_abi::ban::{self, Cell, Front, Kind, State};
+use weir_abi::{Address, Drop, Network, Packet, Pass, Verdict};
 
-use crate::event;
-use crate::tables::{self, InForce};
+use crate::{event, hit};
+use crate::tables::Gate;
 
 /// Ends the way of a packet whose source is banned; else tells as what it goes on.
 #[inline(always)]
-pub fn source(flow: &Flow, size: usize) -> Result<Pass, Verdict> {
-    let Some(state) = tables::state() else { return Ok(Pass::Clean) };
-    let Some(tables) = InForce::of(state) else { return Ok(Pass::Clean) };
-    let (record, is_tried) = match ban::find(&tables, flow.source) {
+pub fn source(packet: &impl Packet, network: Network) -> Result<Pass, Verdict> {
+    match network {
+        Network::V4(at) => match packet.read_u32(at + 12) {
+            Some(address) => v4(address, packet, network),
+            None => Ok(Pass::Clean),
+        },
+        Network::V6(at) => {
+            let Some(high) = packet.read_u64(at + 8) else { return Ok(Pass::Clean) };
+            let Some(low) = packet.read_u64(at + 16) else { return Ok(Pass::Clean) };
+            v6(Address { high, low }, packet, network)
+        }
+    }
+}
+
+/// The same for an address of IPv4 that was read.
+#[inline(always)]
+pub fn v4(address: u32, packet: &impl Packet, network: Network) -> Result<Pass, Verdict> {
+    let Some(gate) = Gate::open() else { return Ok(Pass::Clean) };
+    let cell = ban::find_v4(&gate, address);
+    if cell == Cell::CLEAN { Ok(Pass::Clean) } else { judge(&gate, cell, packet, network) }
+}
+
+/// The same for one of IPv6.
+#[inline(always)]
+fn v6(address: Address, packet: &impl Packet, network: Network) -> Result<Pass, Verdict> {
+    let Some(gate) = Gate::open() else { return Ok(Pass::Clean) };
+    let cell = ban::find(&gate, address);
+    if cell == Cell::CLEAN { Ok(Pass::Clean) } else { judge(&gate, cell, packet, network) }
+}
+
+/// What becomes of a packet that a ban touches.
+#[inline(always)]
+fn judge(
+    gate: &Gate,
+    cell: Cell,
+    packet: &impl Packet,
+    network: Network,
+) -> Result<Pass, Verdict> {
+    let state = gate.state();
+    let (record, is_tried) = match cell.kind() {
         Kind::Ban(record) => (record, is_dry_run(state)),
         Kind::DryRun(record) => (record, true),
         Kind::Allowed(_) => return Ok(Pass::Allowed),
@@ -19,9 +55,13 @@ pub fn source(flow: &Flow, size: usize) -> Result<Pass, Verdict> {
     };
     let verdict =
         if is_tried { Verdict::Pass(Pass::WouldDrop) } else { Verdict::Drop(Drop::Banned) };
-    if let Some(record) = tables.record(record) {
-        count(state, record, size);
-        event::tell(state, record, flow.source, verdict, size);
+    // A packet that is on its way while tables change places may be counted for another's prefix.
+    let tables = gate.tables();
+    hit::count(state, &tables, record, packet.length());
+    if event::is_watched(state)
+        && let Some(record) = tables.record(record)
+    {
+        event::tell(state, record, packet, network, verdict);
     }
     if is_tried { Ok(Pass::WouldDrop) } else { Err(verdict) }
 }
@@ -30,31 +70,4 @@ pub fn source(flow: &Flow, size: usize) -> Result<Pass, Verdict> {
 fn is_dry_run(state: *const State) -> bool {
     // SAFETY: the value of an array map, never freed while the program runs.
     unsafe { core::ptr::read_volatile(&raw const (*state).dry_run) != 0 }
-}
-
-/// Counts a packet for a ban. Shared by all CPUs, so with atomic additions.
-#[inline(always)]
-fn count(state: *const State, record: *mut [u32; 8], size: usize) {
-    let counters = record.cast::<u64>();
-    // SAFETY: a record has eight words and begins at a multiple of them: two aligned u64 that live
-    // as long as the program runs.
-    unsafe { add(counters, 1) };
-    // SAFETY: as above.
-    unsafe { add(counters.add(1), size as u64) };
-    // SAFETY: the value of an array map, never freed while the program runs.
-    let now = unsafe { core::ptr::read_volatile(&raw const (*state).now) };
-    // SAFETY: word 4 of a record's eight.
-    unsafe { core::ptr::write_volatile(record.cast::<u32>().add(SEEN_WORD as usize), now) };
-}
-
-/// Adds atomically. The language's own atomics have no addition on this target.
-///
-/// # Safety
-/// `sum` is aligned and lives in a map's value.
-#[inline(always)]
-unsafe fn add(sum: *mut u64, value: u64) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        core::arch::asm!("lock *(u64 *)({sum} + 0) += {value}", sum = in(reg) sum, value = in(reg) value);
-    }
 }

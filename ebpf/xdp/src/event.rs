@@ -4,8 +4,8 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{PerCpuArray, RingBuf};
 use core::ptr::read_volatile;
-use weir_abi::ban::{Event, EventMeter, LENGTH_WORD, State};
-use weir_abi::{Address, Verdict};
+use weir_abi::ban::{Event, EventMeter, LENGTH_WORD, RECORD6_FLAG, State};
+use weir_abi::{Address, Network, Packet, Verdict};
 
 /// Events a CPU tells in a second.
 const RATE_MAX: u32 = 1_000;
@@ -18,21 +18,23 @@ static EVENTS: RingBuf = RingBuf::with_byte_size(RING_SIZE, 0);
 #[map]
 static EVENT_METERS: PerCpuArray<EventMeter> = PerCpuArray::with_max_entries(1, 0);
 
-/// Tells of a packet, if somebody watches and it is its turn.
+/// Whether anybody wants to be told.
+#[inline(always)]
+pub fn is_watched(state: *const State) -> bool {
+    // SAFETY: the value of an array map, never freed while the program runs.
+    unsafe { read_volatile(&raw const (*state).watched) != 0 }
+}
+
+/// Tells of a packet, if it is its turn.
 #[inline(always)]
 pub fn tell(
     state: *const State,
     record: *const [u32; 8],
-    source: Address,
+    packet: &impl Packet,
+    network: Network,
     verdict: Verdict,
-    size: usize,
 ) {
     // SAFETY: the value of an array map, never freed while the program runs.
-    let watched = unsafe { read_volatile(&raw const (*state).watched) };
-    if watched == 0 {
-        return;
-    }
-    // SAFETY: as above.
     let now = unsafe { read_volatile(&raw const (*state).now) };
     let Some(meter) = EVENT_METERS.get_ptr_mut(0) else { return };
     // SAFETY: this CPU's own value, and nothing else on this CPU runs meanwhile.
@@ -50,34 +52,28 @@ pub fn tell(
         return;
     };
     meter.told += 1;
-    entry.write(event(record, source, verdict, size));
+    // SAFETY: word 5 of a record's eight.
+    let length = unsafe { read_volatile(record.cast::<u32>().add(LENGTH_WORD as usize)) };
+    entry.write(Event {
+        // SAFETY: a helper without arguments.
+        time: unsafe { bpf_ktime_get_ns() },
+        source: source(packet, network),
+        size: packet.length() as u32,
+        length: length as u8,
+        verdict: verdict.index() as u8,
+        family: if length & RECORD6_FLAG == 0 { 4 } else { 6 },
+        unused: 0,
+    });
     entry.submit(0);
 }
 
+/// The sender in network order; of IPv4 as a mapped address.
 #[inline(always)]
-fn event(record: *const [u32; 8], source: Address, verdict: Verdict, size: usize) -> Event {
-    let words = record.cast::<u32>();
-    // SAFETY: word 5 of a record's eight.
-    let length = unsafe { read_volatile(words.add(LENGTH_WORD as usize)) };
-    let (source, family) = match source {
-        Address::V4(address) => (mapped(address), 4),
-        Address::V6(address) => (address, 6),
-    };
-    Event {
-        // SAFETY: a helper without arguments.
-        time: unsafe { bpf_ktime_get_ns() },
-        source,
-        size: size as u32,
-        length: length as u8,
-        verdict: verdict.index() as u8,
-        family,
-        unused: 0,
+fn source(packet: &impl Packet, network: Network) -> [u64; 2] {
+    match network {
+        Network::V4(at) => {
+            [0, Address::v4(packet.read_u32(at + 12).unwrap_or(0)).low.to_be()]
+        }
+        Network::V6(at) => [8, 16].map(|half| packet.read_u64(at + half).unwrap_or(0).to_be()),
     }
-}
-
-/// An IPv4 address as one of IPv6.
-#[inline(always)]
-fn mapped(address: [u8; 4]) -> [u8; 16] {
-    let [a, b, c, d] = address;
-    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
 }

@@ -6,6 +6,7 @@ pub mod admit;
 pub mod count;
 mod event;
 mod frame;
+mod hit;
 pub mod sample;
 mod tables;
 

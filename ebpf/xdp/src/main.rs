@@ -11,7 +11,7 @@ use weir_abi::{Packet, Pass, Transport, Verdict, wire};
 #[inline(always)]
 fn balance(packet: &impl Packet) -> Result<Verdict, Verdict> {
     let flow = wire::flow(packet)?; // headers → Flow          (abi/src/wire.rs, host-tested)
-    let admitted = admit::source(&flow, packet.length())?; // allow, ban (admit.rs)
+    let admitted = admit::source(packet, flow.network)?; // allow, ban (admit.rs)
     Ok(pass(flow.transport, admitted))
 }
 

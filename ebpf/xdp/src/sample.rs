@@ -2,7 +2,7 @@
 
 use aya_ebpf::programs::XdpContext;
 use aya_log_ebpf::debug;
-use weir_abi::{Address, Verdict, wire};
+use weir_abi::{Network, Packet, Verdict, wire};
 
 use crate::frame::Frame;
 
@@ -21,13 +21,19 @@ pub fn drop(context: &XdpContext, verdict: Verdict, count: u64) {
         return;
     }
     let reason = verdict.reason();
-    match wire::flow(&Frame(context)).map(|flow| flow.source) {
-        Ok(Address::V4(source)) => {
+    let frame = Frame(context);
+    let Ok(flow) = wire::flow(&frame) else {
+        debug!(context, "drop {}, {} so far on this CPU", reason, count);
+        return;
+    };
+    match flow.network {
+        Network::V4(at) => {
+            let source = frame.read_u32(at + 12).unwrap_or(0);
             debug!(context, "drop {} from {:i}, {} so far on this CPU", reason, source, count);
         }
-        Ok(Address::V6(source)) => {
+        Network::V6(at) => {
+            let source = frame.read::<16>(at + 8).unwrap_or([0; 16]);
             debug!(context, "drop {} from {:i}, {} so far on this CPU", reason, source, count);
         }
-        Err(_) => debug!(context, "drop {}, {} so far on this CPU", reason, count),
     }
 }

@@ -4,23 +4,18 @@ use aya_ebpf::btf_maps::{Array as BtfArray, ArrayOfMaps, HashMap as BtfHashMap};
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::Array;
 use core::ptr::read_volatile;
-use weir_abi::ban::{Cell, Key6, LINE_WORDS, MARKS_WORDS, SLOTS, State, Tables, search6};
+use weir_abi::ban::{Front, Cell, FILTER_WORDS, Key6, LINE_WORDS, MARKS, SIEVE_WORDS, SLOTS, Shared, State, Tables, search6};
 
 const NO_PREALLOC: usize = 1;
 const MMAPABLE: usize = 1 << 10;
 /// Tables of any size may take each other's place.
 const INNER_MAP: usize = 1 << 12;
 
-/// The switches. Written through memory that user space shares.
+/// The switches and marks. Written through memory that user space shares.
 #[map]
-static STATE: Array<State> = Array::with_max_entries(1, MMAPABLE as u32);
+static SHARED: Array<Shared> = Array::with_max_entries(1, MMAPABLE as u32);
 
-/// The bitmaps of both slots. Written in the same way.
-#[map]
-static MARKS: Array<[[u32; MARKS_WORDS as usize]; SLOTS as usize]> =
-    Array::with_max_entries(1, MMAPABLE as u32);
-
-/// The arenas of both slots: what lies behind the bitmap. Written in the same way.
+/// The arenas of both slots: what lies behind the marks. Written in the same way.
 #[btf_map]
 static ARENAS: ArrayOfMaps<BtfArray<Line, 1, { MMAPABLE | INNER_MAP }>, { SLOTS as usize }> =
     ArrayOfMaps::new();
@@ -35,28 +30,34 @@ pub struct Line {
     words: [u32; LINE_WORDS as usize],
 }
 
-/// The switches; `None` never happens, but the verifier wants to be told what then.
-#[inline(always)]
-pub fn state() -> Option<*const State> {
-    STATE.get_ptr(0)
+/// What user space shares: all that a clean packet needs.
+pub struct Gate {
+    shared: *const Shared,
 }
 
-/// The tables of the slot in force.
+/// The tables in force.
 pub struct InForce {
+    /// Read once: two slots in one search would be two tables.
     slot: u32,
-    state: *const State,
-    marks: *const [[u32; MARKS_WORDS as usize]; SLOTS as usize],
+    shared: *const Shared,
+}
+
+impl Gate {
+    /// `None` never happens, but the verifier wants to be told what then.
+    #[inline(always)]
+    pub fn open() -> Option<Self> {
+        Some(Self { shared: SHARED.get_ptr(0)? })
+    }
+
+    #[inline(always)]
+    pub fn state(&self) -> *const State {
+        // SAFETY: the value of an array map, which is never freed while the program runs.
+        unsafe { &raw const (*self.shared).state }
+    }
 }
 
 impl InForce {
-    #[inline(always)]
-    pub fn of(state: *const State) -> Option<Self> {
-        // SAFETY: `state` is the value of an array map, which is never freed while the program runs.
-        let slot = unsafe { read_volatile(&raw const (*state).slot) } & (SLOTS - 1);
-        Some(Self { slot, state, marks: MARKS.get_ptr(0)? })
-    }
-
-    /// The two counters of a record, and the word with the time it was last seen.
+    /// Half a line of the arena: a record.
     #[inline(always)]
     pub fn record(&self, record: u32) -> Option<*mut [u32; 8]> {
         let line = ARENAS.get_value_ptr_mut(self.slot, &(record >> 1))?;
@@ -66,16 +67,50 @@ impl InForce {
     }
 }
 
+impl Front for Gate {
+    type Tables = InForce;
+
+    #[inline(always)]
+    fn marks(&self, word: u32) -> u64 {
+        let word = (word & (MARKS - 1)) as usize;
+        // SAFETY: `word` was just bounded; the value is never freed.
+        unsafe { read_volatile(&raw const (*self.shared).marks[word]) }
+    }
+
+    #[inline(always)]
+    fn sieve(&self, bit: u32) -> bool {
+        let word = (bit >> 6 & (SIEVE_WORDS - 1)) as usize;
+        // SAFETY: `word` was just bounded; the value is never freed.
+        let word = unsafe { read_volatile(&raw const (*self.shared).sieve[word]) };
+        word >> (bit & 63) & 1 == 1
+    }
+
+    #[inline(always)]
+    fn filter(&self, bit: u32) -> bool {
+        let word = (bit >> 6 & (FILTER_WORDS - 1)) as usize;
+        // SAFETY: `word` was just bounded; the value is never freed.
+        let word = unsafe { read_volatile(&raw const (*self.shared).filter[word]) };
+        word >> (bit & 63) & 1 == 1
+    }
+
+    #[inline(always)]
+    fn tables(&self) -> InForce {
+        // SAFETY: the value of an array map, which is never freed while the program runs.
+        let slot = unsafe { read_volatile(&raw const (*self.shared).state.slot) } & (SLOTS - 1);
+        InForce { slot, shared: self.shared }
+    }
+
+    #[inline(always)]
+    fn decide6(&self, high: u64, low: u64) -> Cell {
+        Cell(weir_search6(high, low))
+    }
+}
+
 impl Tables for InForce {
     #[inline(always)]
-    fn mark(&self, bit: u32) -> bool {
-        let word = (bit >> 5) as usize;
-        if word >= MARKS_WORDS as usize {
-            return false;
-        }
-        // SAFETY: `slot` is 0 or 1 and `word` was just checked; the value is never freed.
-        let marks = unsafe { read_volatile(&raw const (*self.marks)[self.slot as usize & 1][word]) };
-        marks >> (bit & 31) & 1 == 1
+    fn pages(&self) -> u32 {
+        // SAFETY: the index is 0 or 1, the value is never freed.
+        unsafe { read_volatile(&raw const (*self.shared).state.pages[self.slot as usize & 1]) }
     }
 
     #[inline(always)]
@@ -97,7 +132,7 @@ impl Tables for InForce {
     #[inline(always)]
     fn lengths(&self) -> (u32, bool) {
         // SAFETY: `slot` is 0 or 1, the value is never freed.
-        let lengths = unsafe { &raw const (*self.state).lengths[self.slot as usize & 1] };
+        let lengths = unsafe { &raw const (*self.shared).state.lengths[self.slot as usize & 1] };
         // SAFETY: as above.
         let count = unsafe { read_volatile(&raw const (*lengths).count) };
         // SAFETY: as above.
@@ -109,7 +144,7 @@ impl Tables for InForce {
     fn length(&self, index: u32) -> u8 {
         let (slot, index) = (self.slot as usize & 1, index as usize & 127);
         // SAFETY: both are within their arrays, the value is never freed.
-        unsafe { read_volatile(&raw const (*self.state).lengths[slot].lengths[index]) }
+        unsafe { read_volatile(&raw const (*self.shared).state.lengths[slot].lengths[index]) }
     }
 
     #[inline(always)]
@@ -118,11 +153,6 @@ impl Tables for InForce {
         // SAFETY: the kernel frees the entry only after this run; a word is read at once.
         Some(Cell(unsafe { read_volatile(cell) }))
     }
-
-    #[inline(always)]
-    fn decide6(&self, high: u64, low: u64) -> Cell {
-        Cell(weir_search6(high, low))
-    }
 }
 
 /// The search through the prefixes of IPv6. Exported, so that the verifier looks at it once, not once
@@ -130,8 +160,8 @@ impl Tables for InForce {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn weir_search6(high: u64, low: u64) -> u32 {
-    match state().and_then(InForce::of) {
-        Some(tables) => search6(&tables, high, low).0,
+    match Gate::open() {
+        Some(gate) => search6(&gate.tables(), high, low).0,
         None => Cell::CLEAN.0,
     }
 }

@@ -116,9 +116,7 @@ fn add(kernel: &Kernel, request: &Request) -> Result<Answer, Answer> {
     let created = SystemTime::now();
     let expires = match lasts {
         None => None,
-        Some(lasts) => {
-            Some(created.checked_add(lasts).ok_or_else(|| wrong("ttl: too long"))?)
-        }
+        Some(lasts) => Some(created.checked_add(lasts).ok_or_else(|| wrong("ttl: too long"))?),
     };
     if change.reason.len() > REASON_SIZE_MAX || change.reason.contains(char::is_control) {
         return Err(wrong(format!(

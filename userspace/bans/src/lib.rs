@@ -17,5 +17,5 @@ pub use prefix::{Address, Prefix};
 pub use registry::{Changed, Decision, ListState, Registry};
 pub use rule::{Banned, Rule};
 pub use table::{
-    Edit, Exhausted, Hits, Shared, Size, Table, Words, hits_in, keys6, lengths6, mark6,
+    Edit, Exhausted, Hits, Marks, Shared, Size, Table, Words, hits_in, keys6, lengths6, mark6,
 };

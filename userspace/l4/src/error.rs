@@ -129,7 +129,8 @@ impl Error {
         let mut source = Some(error);
         while let Some(current) = source {
             if let Some(io) = current.downcast_ref::<io::Error>()
-                && io.kind() == io::ErrorKind::PermissionDenied
+                // EACCES is the verifier's, which did not like the program.
+                && io.raw_os_error() == Some(libc::EPERM)
             {
                 return Self::NotPermitted { attempt };
             }
@@ -138,7 +139,7 @@ impl Error {
         // A verifier's log has hundreds of lines; its last ones say what is wrong.
         let cause = error.to_string();
         let lines: Vec<_> = cause.lines().collect();
-        let mut last = lines.get(lines.len().saturating_sub(3)..).unwrap_or_default().join(" ");
+        let mut last = lines.get(lines.len().saturating_sub(9)..).unwrap_or_default().join(" ");
         let innermost = innermost(error);
         if !last.contains(&innermost) {
             last = format!("{last}: {innermost}");

@@ -28,6 +28,9 @@ mod samples;
 #[cfg(feature = "kernel")]
 mod tables;
 
+#[cfg(feature = "measure")]
+pub mod measure;
+
 #[cfg(not(feature = "kernel"))]
 #[path = "datapath_absent.rs"]
 mod datapath;

@@ -133,7 +133,9 @@ impl State {
     /// An event, with what is known of the ban; `now` by both clocks.
     fn seen(&self, event: &Event, now: (SystemTime, Duration)) -> Option<Seen> {
         let verdict = Verdict::ALL.get(usize::from(event.verdict))?;
-        let source = IpAddr::V6(Ipv6Addr::from(event.source)).to_canonical();
+        let [high, low] = event.source.map(u64::from_be);
+        let source = u128::from(high) << 64 | u128::from(low);
+        let source = IpAddr::V6(Ipv6Addr::from(source)).to_canonical();
         let prefix = Cidr::new(source, event.length)?;
         let ago = now.1.saturating_sub(Duration::from_nanos(event.time));
         let ban: Option<Ban> = self.registry.bans_of(prefix).into_iter().next();

@@ -4,7 +4,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use aya::maps::MapData;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
@@ -36,9 +36,13 @@ impl Mapped {
         Words(self.words)
     }
 
-    /// A part of the words.
-    pub(crate) fn part(&self, from: usize, count: usize) -> Words<'_> {
-        Words(self.words.get(from..from + count).unwrap_or_default())
+    /// `count` pairs of words from an even one on, as u64.
+    pub(crate) fn pairs(&self, from: usize, count: usize) -> &[AtomicU64] {
+        let words = self.words.get(from..from + 2 * count).unwrap_or_default();
+        // SAFETY: a page's start is aligned, so an even word is to eight bytes; `words` has twice as
+        // many as there are pairs, or none; any bits are a value.
+        let (before, pairs, _) = unsafe { words.align_to::<AtomicU64>() };
+        if before.is_empty() { pairs } else { &[] }
     }
 }
 

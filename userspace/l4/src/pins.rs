@@ -12,7 +12,7 @@ use crate::{AttachMode, Error};
 
 /// The maps that outlive a process.
 pub(crate) const MAPS: [&str; 7] =
-    ["STATE", "MARKS", "ARENAS", "PREFIXES6", "VERDICTS", "EVENTS", "EVENT_METERS"];
+    ["SHARED", "ARENAS", "PREFIXES6", "PENDING_HITS", "VERDICTS", "EVENTS", "EVENT_METERS"];
 
 /// Of the BPF file system (linux/magic.h).
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;

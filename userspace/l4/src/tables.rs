@@ -1,17 +1,19 @@
 //! The ban tables in the kernel: built beside the one in force, put in its place by one word.
 
+use std::collections::HashMap as StdHashMap;
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::atomic::Ordering::Release;
+use std::sync::atomic::AtomicU64;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use aya::Ebpf;
-use aya::maps::{Array, ArrayOfMaps, HashMap, IterableMap, Map, MapData, MapError};
+use aya::maps::{Array, ArrayOfMaps, HashMap, IterableMap, Map, MapData, MapError, PerCpuArray};
+use aya::{Ebpf, Pod};
 use weir_abi::ban::{
-    Key6, LAYOUT, LENGTHS_MAX, LINE_WORDS, LINES_MIN, Lengths, MARKS_WORDS, SLOTS,
+    FILTER_WORDS, Key6, LAYOUT, LENGTHS_MAX, LINE_WORDS, LINES_MIN, Lengths, MARKS, PENDING,
+    Pending, SIEVE_WORDS, SLOTS, State,
 };
 use weir_bans::{
-    Banned, Edit, Hits, Prefix, Registry, Rule, Shared, Table, Words, hits_in, keys6, lengths6,
-    mark6,
+    Banned, Edit, Hits, Marks, Prefix, Registry, Rule, Shared, Table, Words, hits_in, keys6,
+    lengths6, mark6,
 };
 use weir_model::Cidr;
 
@@ -35,9 +37,11 @@ const STATE_NOW: u32 = 1;
 const STATE_DRY_RUN: u32 = 2;
 const STATE_WATCHED: u32 = 3;
 const STATE_LAYOUT: u32 = 4;
-const STATE_LENGTHS: u32 = 6;
+const STATE_PAGES: u32 = 5;
+const STATE_GENERATION: u32 = 7;
+const STATE_LENGTHS: u32 = 8;
 const LENGTHS_WORDS: u32 = 2 + LENGTHS_MAX as u32 / 4;
-const STATE_WORDS: u32 = STATE_LENGTHS + SLOTS * LENGTHS_WORDS;
+const STATE_WORDS: u32 = (size_of::<State>() / 4) as u32;
 
 type Line = [u32; LINE_WORDS as usize];
 type Arena = Array<MapData, Line>;
@@ -45,14 +49,20 @@ type Arena = Array<MapData, Line>;
 type Key = [u32; 5];
 type Exact = HashMap<MapData, Key, u32>;
 
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct PendingValue(Pending);
+
+// SAFETY: u32 and u64 in a repr(C) struct that leaves no gap: no padding, and any bytes are a value.
+unsafe impl Pod for PendingValue {}
+
 /// The maps of the ban tables.
 pub(crate) struct Tables {
-    state_map: MapData,
-    state: Mapped,
-    marks_map: MapData,
-    marks: Mapped,
+    shared_map: MapData,
+    shared: Mapped,
     arenas: ArrayOfMaps<MapData, Arena>,
     prefixes6: ArrayOfMaps<MapData, Exact>,
+    pending: PerCpuArray<MapData, PendingValue>,
     in_force: Option<InForce>,
 }
 
@@ -71,48 +81,49 @@ pub(crate) type Counted = Vec<(Cidr, Hits)>;
 impl Tables {
     /// Takes the maps out of the object.
     pub(crate) fn of(ebpf: &mut Ebpf) -> Result<Self, Error> {
-        let (state, marks) = (take(ebpf, "STATE")?, take(ebpf, "MARKS")?);
+        let shared = take(ebpf, "SHARED")?;
         let tables = Self {
-            state: mapped(&state, STATE_WORDS)?,
-            state_map: state,
-            marks: mapped(&marks, SLOTS * MARKS_WORDS)?,
-            marks_map: marks,
+            shared: mapped(&shared, STATE_WORDS + 2 * (MARKS + SIEVE_WORDS + FILTER_WORDS))?,
+            shared_map: shared,
             arenas: outer(ebpf, "ARENAS")?,
             prefixes6: outer(ebpf, "PREFIXES6")?,
+            pending: outer(ebpf, "PENDING_HITS")?,
             in_force: None,
         };
-        tables.state.words().store(STATE_LAYOUT, LAYOUT);
+        tables.shared.words().store(STATE_LAYOUT, LAYOUT);
         Ok(tables)
     }
 
     /// Tells the program the time.
     pub(crate) fn tell_time(&mut self, now: SystemTime) {
         let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.state.words().store(STATE_NOW, since.as_secs() as u32);
+        self.shared.words().store(STATE_NOW, since.as_secs() as u32);
         if let Some(in_force) = &mut self.in_force {
             in_force.table.reclaim(since.as_millis() as u64, RECLAIM_AGE_MS);
         }
     }
 
     pub(crate) fn set_dry_run(&self, is_on: bool) {
-        self.state.words().publish(STATE_DRY_RUN, u32::from(is_on));
+        self.shared.words().publish(STATE_DRY_RUN, u32::from(is_on));
     }
 
     pub(crate) fn set_watched(&self, is_on: bool) {
-        self.state.words().publish(STATE_WATCHED, u32::from(is_on));
+        self.shared.words().publish(STATE_WATCHED, u32::from(is_on));
     }
 
     /// What was counted for a prefix since the table in force was built.
     pub(crate) fn hits(&self, cidr: Cidr) -> Hits {
         let in_force = self.in_force.as_ref();
-        in_force.map_or_else(Hits::default, |it| it.table.hits(it.memory.words(), cidr))
+        in_force.map_or_else(Hits::default, |it| {
+            it.table.hits(it.memory.words(), cidr, |record| self.pending_of(record))
+        })
     }
 
     /// Bytes of kernel memory, as the kernel counts them.
     pub(crate) fn memory(&self) -> u64 {
         let own = self.in_force.as_ref();
         let own = own.map_or(0, |it| memory_of(it.arena.map()) + memory_of(it.exact.map()));
-        memory_of(&self.state_map) + memory_of(&self.marks_map) + own
+        memory_of(&self.shared_map) + own
     }
 
     /// Lines in use, and lines that there are.
@@ -131,14 +142,16 @@ impl Tables {
         let prefixes = rules4.len() + rules6.len();
         let banned = rules4.iter().filter(|rule| rule.banned != Banned::No).count()
             + rules6.iter().filter(|rule| rule.banned != Banned::No).count();
-        let lines = Table::plan(&mut rules4, &mut rules6).lines();
+        let size = Table::plan(&mut rules4, &mut rules6);
+        let lines = size.lines();
         let arena = Arena::create(lines, MMAPABLE | INNER_MAP);
         let arena = arena.map_err(|error| Error::of(attempt(prefixes), &error))?;
         let memory = mapped(arena.map(), lines * LINE_WORDS)?;
         let slot = 1 - self.slot();
-        let marks = self.marks.part((slot * MARKS_WORDS) as usize, MARKS_WORDS as usize);
-        marks.0.iter().for_each(|word| word.store(0, Release));
-        let table = Table::build(memory.words(), marks, lines, &mut rules4, &mut rules6);
+        let own: [Vec<AtomicU64>; 3] = [MARKS, SIEVE_WORDS, FILTER_WORDS]
+            .map(|count| (0..count).map(|_| AtomicU64::new(0)).collect());
+        let marks = Marks { v4: &own[0], sieve: &own[1], v6: &own[2] };
+        let table = Table::build(memory.words(), marks, &size, &mut rules4, &mut rules6);
         let table = table.map_err(|_| Error::Kernel {
             attempt: attempt(prefixes),
             cause: format!("{lines} lines do not hold it"),
@@ -153,31 +166,66 @@ impl Tables {
             .map_err(|error| Error::of(attempt(prefixes), &error))?;
         let lengths = lengths6(&rules6);
         let next = InForce { arena, memory, exact, lengths, table };
-        let counted = self.publish(slot, next);
+        let counted = self.publish(slot, next, marks);
         Ok((counted.map_err(|error| Error::of(attempt(prefixes), &error))?, banned))
     }
 
     /// Puts a table in force that is complete in the slot beside. A packet sees the one or the other.
-    fn publish(&mut self, slot: u32, next: InForce) -> Result<Counted, MapError> {
+    fn publish(&mut self, slot: u32, next: InForce, marks: Marks<'_>) -> Result<Counted, MapError> {
         self.arenas.set(slot, &next.arena, 0)?;
         self.prefixes6.set(slot, &next.exact, 0)?;
-        write_lengths(self.state.words(), slot, &next.lengths);
-        self.state.words().publish(STATE_SLOT, slot);
+        write_lengths(self.shared.words(), slot, &next.lengths);
+        self.shared.words().store(STATE_PAGES + slot, next.table.pages());
+        // More marks than needed cost a look-up; fewer would let a banned source through.
+        marks_of(&self.shared).join(marks);
+        let generation = self.generation();
+        self.shared.words().publish(STATE_SLOT, slot);
+        self.shared.words().publish(STATE_GENERATION, generation.wrapping_add(1));
         // The kernel answers a change of such a map only when every packet that was on its way has
         // gone: then nobody looks at the other slot.
         self.arenas.set(slot, &next.arena, 0)?;
+        marks_of(&self.shared).become_others(marks);
         let before = self.in_force.replace(next);
-        let counted = before.map(|it| hits_in(it.memory.words())).unwrap_or_default();
+        let pending = self.pending(generation);
+        let counted = before.map(|it| hits_in(it.memory.words(), &pending));
         let (none, none6) =
             (Arena::create(1, MMAPABLE | INNER_MAP)?, Exact::create(1, NO_PREALLOC)?);
         self.arenas.set(1 - slot, &none, 0)?;
         self.prefixes6.set(1 - slot, &none6, 0)?;
-        Ok(counted)
+        Ok(counted.unwrap_or_default())
+    }
+
+    /// What CPUs have counted for a record and not added to it.
+    fn pending_of(&self, record: u32) -> Hits {
+        let generation = self.generation();
+        let values = self.pending.get(&(record % PENDING), 0);
+        let values = values.iter().flat_map(|values| values.iter());
+        let own = values.filter(|it| it.0.record == record && it.0.generation == generation);
+        own.fold(Hits::default(), |sum, it| sum.and(hits_from(&it.0)))
+    }
+
+    /// The same for every record of a generation.
+    fn pending(&self, generation: u32) -> StdHashMap<u32, Hits> {
+        let mut pending: StdHashMap<u32, Hits> = StdHashMap::new();
+        let values = self.pending.iter().flatten();
+        for value in values.flat_map(|values| values.iter().map(|it| it.0).collect::<Vec<_>>()) {
+            if value.generation == generation && value.packets > 0 {
+                let sum = pending.entry(value.record).or_default();
+                *sum = sum.and(hits_from(&value));
+            }
+        }
+        pending
+    }
+
+    fn generation(&self) -> u32 {
+        self.shared.words().load(STATE_GENERATION)
     }
 
     /// What was counted since the table in force was built.
     pub(crate) fn counted(&self) -> Counted {
-        self.in_force.as_ref().map(|it| hits_in(it.memory.words())).unwrap_or_default()
+        let Some(it) = &self.in_force else { return Vec::new() };
+        let pending = self.pending(self.generation());
+        hits_in(it.memory.words(), &pending)
     }
 
     /// What a table left by another process counted.
@@ -187,7 +235,9 @@ impl Tables {
             return Vec::new();
         }
         let memory = mapped(arena.map(), arena.len() * LINE_WORDS);
-        memory.map(|memory| hits_in(memory.words())).unwrap_or_default()
+        let pending = self.pending(self.generation());
+        let hits = |memory: Mapped| hits_in(memory.words(), &pending);
+        memory.map(hits).unwrap_or_default()
     }
 
     /// Writes what the registry says of these prefixes into the table in force; those marked count
@@ -200,7 +250,7 @@ impl Tables {
         now: SystemTime,
     ) -> Result<bool, Error> {
         let slot = self.slot();
-        let marks = self.marks.part((slot * MARKS_WORDS) as usize, MARKS_WORDS as usize);
+        let marks = marks_of(&self.shared);
         let Some(in_force) = &mut self.in_force else { return Ok(false) };
         if cidrs.len() > EDITS_MAX {
             return Ok(false);
@@ -236,12 +286,12 @@ impl Tables {
                 Err(error) => return Err(Error::of(format!("ban {}", prefix.cidr()), &error)),
             }
         }
-        write_lengths(self.state.words(), slot, &in_force.lengths);
+        write_lengths(self.shared.words(), slot, &in_force.lengths);
         Ok(true)
     }
 
     fn slot(&self) -> u32 {
-        self.state.words().load(STATE_SLOT) % SLOTS
+        self.shared.words().load(STATE_SLOT) % SLOTS
     }
 }
 
@@ -254,7 +304,7 @@ impl InForce {
     /// Writes the rule of a prefix of IPv6; false where there is no room.
     fn edit6(
         &mut self,
-        marks: Words<'_>,
+        marks: Marks<'_>,
         prefix: Prefix<u128>,
         rule: Option<Rule<u128>>,
         is_new: bool,
@@ -338,6 +388,20 @@ fn words_of(key: &Key6) -> Key {
     words
 }
 
+fn hits_from(pending: &Pending) -> Hits {
+    Hits { packets: pending.packets, bytes: pending.bytes, last: pending.seen }
+}
+
+fn marks_of(shared: &Mapped) -> Marks<'_> {
+    let (v4, sieve, v6) = (MARKS as usize, SIEVE_WORDS as usize, FILTER_WORDS as usize);
+    let from = STATE_WORDS as usize;
+    Marks {
+        v4: shared.pairs(from, v4),
+        sieve: shared.pairs(from + 2 * v4, sieve),
+        v6: shared.pairs(from + 2 * (v4 + sieve), v6),
+    }
+}
+
 fn mapped(map: &MapData, words: u32) -> Result<Mapped, Error> {
     Mapped::of(map, words as usize)
         .map_err(|error| Error::of("share memory with the kernel", &error))
@@ -358,10 +422,7 @@ fn take(ebpf: &mut Ebpf, name: &str) -> Result<MapData, Error> {
     }
 }
 
-fn outer<V>(ebpf: &mut Ebpf, name: &str) -> Result<ArrayOfMaps<MapData, V>, Error>
-where
-    ArrayOfMaps<MapData, V>: TryFrom<Map>,
-{
+fn outer<T: TryFrom<Map>>(ebpf: &mut Ebpf, name: &str) -> Result<T, Error> {
     let map = ebpf.take_map(name).ok_or_else(|| missing(name))?;
     map.try_into().map_err(|_| missing(name))
 }

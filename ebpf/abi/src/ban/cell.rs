@@ -1,5 +1,7 @@
 //! A cell: what becomes of a /24, or of a run of addresses in it, in one word.
 
+use super::layout::FIRST_RECORD;
+
 /// A decision, or where it is found. Three bits of kind, 29 of place; clean is zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(transparent)]
@@ -20,9 +22,15 @@ pub enum Kind {
     Span(u32),
     /// A /24 cut into runs: the line of its block.
     Block(u32),
+    /// One address of a /24, by its last byte, is dropped; counted in this record, which is one of the
+    /// first [`Cell::HOST_RECORDS_MAX`].
+    Host(u32, u32),
 }
 
 const PLACE_BITS: u32 = 29;
+/// Bits of a record in a cell that also has an address's last byte.
+const HOST_SHIFT: u32 = PLACE_BITS - 8;
+const HOST_MASK: u32 = (1 << HOST_SHIFT) - 1;
 const PLACE_MASK: u32 = (1 << PLACE_BITS) - 1;
 
 impl Cell {
@@ -30,6 +38,9 @@ impl Cell {
     pub const CLEAN: Self = Self(0);
     /// The first place that a cell cannot name.
     pub const PLACES_MAX: u32 = 1 << PLACE_BITS;
+
+    /// Records behind the arena's first that [`Kind::Host`] can name.
+    pub const HOST_RECORDS_MAX: u32 = 1 << HOST_SHIFT;
 
     /// The word for `kind`. A place at or above [`Cell::PLACES_MAX`] is cut off.
     #[inline(always)]
@@ -42,6 +53,9 @@ impl Cell {
             Kind::Allowed(record) => (3, record),
             Kind::Span(pair) => (4, pair),
             Kind::Block(line) => (5, line),
+            Kind::Host(last, record) => {
+                (6, last << HOST_SHIFT | record.wrapping_sub(FIRST_RECORD) & HOST_MASK)
+            }
         };
         Self(tag << PLACE_BITS | place & PLACE_MASK)
     }
@@ -57,6 +71,7 @@ impl Cell {
             3 => Kind::Allowed(place),
             4 => Kind::Span(place),
             5 => Kind::Block(place),
+            6 => Kind::Host(place >> HOST_SHIFT, FIRST_RECORD + (place & HOST_MASK)),
             _ => Kind::Clean,
         }
     }
@@ -75,6 +90,8 @@ mod tests {
             Kind::Allowed(Cell::PLACES_MAX - 1),
             Kind::Span(1),
             Kind::Block(1 << 20),
+            Kind::Host(255, FIRST_RECORD + Cell::HOST_RECORDS_MAX - 1),
+            Kind::Host(0, FIRST_RECORD),
         ] {
             assert_eq!(Cell::new(kind).kind(), kind);
         }

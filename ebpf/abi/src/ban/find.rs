@@ -2,14 +2,39 @@
 
 use super::cell::{Cell, Kind};
 use super::layout::{
-    BLOCK_RUN_WORD, Key6, LENGTHS_MAX, LINE_WORDS, MARKS, STARTS_WORDS, filter_bit, span_bounds,
+    BLOCK_RUN_WORD, Key6, LENGTHS_MAX, LINE_WORDS, STARTS_WORDS, filter_bit, marks_for, sieve_bits,
+    span_bounds,
 };
 use crate::Address;
 
+/// What stands in front of the tables: enough for a source that is clean.
+pub trait Front {
+    /// The tables of one slot.
+    type Tables: Tables;
+
+    /// A word of the marks of IPv4.
+    fn marks(&self, word: u32) -> u64;
+
+    /// A bit of the sieve of IPv4.
+    fn sieve(&self, bit: u32) -> bool;
+
+    /// A bit of the filter of IPv6.
+    fn filter(&self, bit: u32) -> bool;
+
+    /// The tables in force, which are one slot's to the end of the search.
+    fn tables(&self) -> Self::Tables;
+
+    /// The decision of [`search6`]. The kernel's verifier wants it as a function of its own.
+    #[inline(always)]
+    fn decide6(&self, high: u64, low: u64) -> Cell {
+        search6(&self.tables(), high, low)
+    }
+}
+
 /// The tables of one slot. What is not there reads as zero, which is clean.
 pub trait Tables {
-    /// A bit of the bitmaps.
-    fn mark(&self, bit: u32) -> bool;
+    /// The line of the first page, where all of them lie in a row; else 0.
+    fn pages(&self) -> u32;
 
     /// `N` words of the arena, a power of two that divides the line; `at` is a multiple of it.
     fn words<const N: usize>(&self, at: u32) -> Option<[u32; N]>;
@@ -22,59 +47,65 @@ pub trait Tables {
 
     /// The cell of exactly this prefix.
     fn exact(&self, key: &Key6) -> Option<Cell>;
+}
 
-    /// The decision of [`search6`]. The kernel's verifier wants it as a function of its own.
-    #[inline(always)]
-    fn decide6(&self, high: u64, low: u64) -> Cell
-    where
-        Self: Sized,
-    {
-        search6(self, high, low)
+/// What becomes of a source: a cell that is [`Kind::Clean`], [`Kind::Ban`], [`Kind::DryRun`] or
+/// [`Kind::Allowed`].
+#[inline(always)]
+pub fn find(front: &impl Front, source: Address) -> Cell {
+    if source.is_v4() {
+        find_v4(front, source.low as u32)
+    } else {
+        find_v6(front, source.high, source.low)
     }
 }
 
-/// What becomes of a source: [`Kind::Clean`], [`Kind::Ban`], [`Kind::DryRun`] or [`Kind::Allowed`].
+/// The same for an address of IPv4.
 #[inline(always)]
-pub fn find(tables: &impl Tables, source: Address) -> Kind {
-    match source {
-        Address::V4(address) => find_v4(tables, u32::from_be_bytes(address)),
-        // An IPv4 host that speaks IPv6 at a dual socket is the same host.
-        Address::V6([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]) => {
-            find_v4(tables, u32::from_be_bytes([a, b, c, d]))
+pub fn find_v4(front: &impl Front, address: u32) -> Cell {
+    let (word, near, host) = marks_for(address);
+    let marks = front.marks(word);
+    // One branch, not two: each that goes the unexpected way waits for the load.
+    if marks >> near & marks >> host & 1 == 0 {
+        return Cell::CLEAN;
+    }
+    let (host, near) = sieve_bits(address);
+    if !front.sieve(host) && !front.sieve(near) {
+        return Cell::CLEAN;
+    }
+    behind_marks(&front.tables(), address).unwrap_or(Cell::CLEAN)
+}
+
+#[inline(always)]
+fn behind_marks(tables: &impl Tables, address: u32) -> Option<Cell> {
+    let pages = tables.pages();
+    let at = if pages == 0 {
+        let [page] = tables.words::<1>(address >> 16)?;
+        if page == 0 {
+            return None;
         }
-        Address::V6(address) => find_v6(tables, address),
-    }
-}
-
-#[inline(always)]
-fn find_v4(tables: &impl Tables, address: u32) -> Kind {
-    if !tables.mark(address >> 8) {
-        return Kind::Clean;
-    }
-    behind_mark(tables, address).unwrap_or(Kind::Clean)
-}
-
-#[inline(always)]
-fn behind_mark(tables: &impl Tables, address: u32) -> Option<Kind> {
-    let [page] = tables.words::<1>(address >> 16)?;
-    if page == 0 {
-        return None;
-    }
-    let [cell] = tables.words::<1>(page * LINE_WORDS + (address >> 8 & 0xff))?;
+        page * LINE_WORDS + (address >> 8 & 0xff)
+    } else {
+        pages * LINE_WORDS + (address >> 8)
+    };
+    let [cell] = tables.words::<1>(at)?;
     match Cell(cell).kind() {
+        Kind::Host(last, record) => {
+            Some(if address & 0xff == last { Cell::new(Kind::Ban(record)) } else { Cell::CLEAN })
+        }
         Kind::Span(pair) => {
             let [bounds, cell] = tables.words::<2>(pair << 1)?;
             let (first, last) = span_bounds(bounds);
             let here = address & 0xff;
-            (first <= here && here <= last).then_some(Cell(cell).kind())
+            Some(if first <= here && here <= last { Cell(cell) } else { Cell::CLEAN })
         }
         Kind::Block(line) => {
             let block = tables.words::<16>(line * LINE_WORDS)?;
             let [cell] =
                 tables.words::<1>(block[BLOCK_RUN_WORD as usize] + rank(&block, address))?;
-            Some(Cell(cell).kind())
+            Some(Cell(cell))
         }
-        decision => Some(decision),
+        _ => Some(Cell(cell)),
     }
 }
 
@@ -98,14 +129,14 @@ fn rank(block: &[u32; 16], address: u32) -> u32 {
     rank.wrapping_sub(1)
 }
 
+/// The same for an address of IPv6 that is not one of IPv4.
 #[inline(always)]
-fn find_v6(tables: &impl Tables, address: [u8; 16]) -> Kind {
-    let first = u32::from_be_bytes([address[0], address[1], address[2], address[3]]);
-    if !tables.mark(MARKS + filter_bit(first)) {
-        return Kind::Clean;
+fn find_v6(front: &impl Front, high: u64, low: u64) -> Cell {
+    if front.filter(filter_bit((high >> 32) as u32)) {
+        front.decide6(high, low)
+    } else {
+        Cell::CLEAN
     }
-    let bits = u128::from_be_bytes(address);
-    tables.decide6((bits >> 64) as u64, bits as u64).kind()
 }
 
 /// What becomes of a source of IPv6 behind the filter: every prefix around it is looked up.

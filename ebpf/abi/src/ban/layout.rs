@@ -22,7 +22,7 @@ pub const BLOCK_RUN_WORD: u32 = 8;
 
 /// Records are counted in half lines; one of IPv6 has a whole line.
 pub const HALF_LINE_WORDS: u32 = 8;
-/// Words 0–1 of a record are its packets, 2–3 its bytes; then the Unix time of the last one, seconds.
+/// Words 0–1 of a record are its packets, 2–3 its bytes; then the Unix time of the last, seconds.
 pub const SEEN_WORD: u32 = 4;
 /// The word of a record with the prefix's length.
 pub const LENGTH_WORD: u32 = 5;
@@ -33,12 +33,18 @@ pub const ADDRESS_WORD: u32 = 6;
 /// The first of four words, most significant first, with an IPv6 prefix's address.
 pub const PREFIX6_WORD: u32 = 8;
 
-/// Bits of the bitmap of /24s.
-pub const MARKS: u32 = 1 << 24;
+/// Words (u64) of the marks of IPv4: one a /17, see [`marks_for`].
+pub const MARKS: u32 = 1 << 17;
+/// Bits of the sieve behind the marks, see [`sieve_bits`].
+pub const SIEVE_BITS: u32 = 1 << 24;
+/// Words (u64) of the sieve.
+pub const SIEVE_WORDS: u32 = SIEVE_BITS / 64;
 /// Bits of the bitmap of hashed /32s of IPv6.
 pub const FILTER_BITS: u32 = 1 << 20;
-/// Words of a slot's bitmaps: first IPv4's, then IPv6's.
-pub const MARKS_WORDS: u32 = (MARKS + FILTER_BITS) / 32;
+/// Words (u64) of the filter of IPv6.
+pub const FILTER_WORDS: u32 = FILTER_BITS / 64;
+/// The first record of an arena, in half lines: behind the root and a line with their numbers.
+pub const FIRST_RECORD: u32 = (LINES_MIN + 1) * 2;
 
 /// Prefix lengths of IPv6 that can be in use.
 pub const LENGTHS_MAX: usize = 128;
@@ -57,10 +63,28 @@ pub struct State {
     pub watched: u32,
     /// The [`LAYOUT`] that the maps are written in.
     pub layout: u32,
-    /// Keeps what follows apart.
-    pub unused: u32,
+    /// By slot: the line of the first of all pages where they lie in a row, so that no root is asked.
+    pub pages: [u32; SLOTS as usize],
+    /// How many tables were put in force; tells hits of one from those of another.
+    pub generation: u32,
     /// By slot.
     pub lengths: [Lengths; SLOTS as usize],
+    /// Keeps the bitmaps at a multiple of a cache line.
+    pub unused: [u32; 4],
+}
+
+/// What user space shares with the program besides the arenas: one look-up for a clean packet.
+#[repr(C)]
+pub struct Shared {
+    /// The switches.
+    pub state: State,
+    /// The marks of IPv4. Of all slots: a table that is being built adds to them, and what only the
+    /// one before needed is taken out when it has gone.
+    pub marks: [u64; MARKS as usize],
+    /// The sieve of IPv4, likewise.
+    pub sieve: [u64; SIEVE_WORDS as usize],
+    /// The filter of IPv6, likewise.
+    pub filter: [u64; FILTER_WORDS as usize],
 }
 
 /// The prefix lengths of IPv6 in use.
@@ -91,8 +115,8 @@ pub struct Key6 {
 pub struct Event {
     /// Nanoseconds of the monotonic clock.
     pub time: u64,
-    /// The source; IPv4 as a mapped address.
-    pub source: [u8; 16],
+    /// The source, in network order; IPv4 as a mapped address.
+    pub source: [u64; 2],
     /// Bytes of the packet.
     pub size: u32,
     /// Length of the banned prefix around the source: 0–32 for IPv4, 0–128 for IPv6.
@@ -110,13 +134,42 @@ impl Event {
     #[must_use]
     pub fn read(bytes: &[u8]) -> Option<Self> {
         let part = |at: usize| bytes.get(at..at + 8)?.try_into().ok();
-        let source = bytes.get(8..24)?.try_into().ok()?;
+        let word = |at| part(at).map(u64::from_ne_bytes);
+        let source = [word(8)?, word(16)?];
         let size = u32::from_ne_bytes(bytes.get(24..28)?.try_into().ok()?);
         let &[length, verdict, family, unused] = bytes.get(28..32)? else { return None };
-        let time = u64::from_ne_bytes(part(0)?);
+        let time = word(0)?;
         Some(Self { time, source, size, length, verdict, family, unused })
     }
 }
+
+/// What a CPU counted for a record and has not added to it yet: an addition that others cannot
+/// disturb costs more than all the search.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Pending {
+    /// The record.
+    pub record: u32,
+    /// [`State::generation`] of its table; of another, the entry counts nothing.
+    pub generation: u32,
+    /// Packets.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// When the last one came, Unix time in seconds.
+    pub seen: u32,
+    /// Keeps the size a multiple of eight.
+    pub unused: u32,
+}
+
+impl Pending {
+    /// Nothing counted.
+    pub const NONE: Self =
+        Self { record: 0, generation: 0, packets: 0, bytes: 0, seen: 0, unused: 0 };
+}
+
+/// Entries that a CPU has; a record's is the one of its number's last bits.
+pub const PENDING: u32 = 1_024;
 
 /// How many events a CPU told, and how many it could not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -130,6 +183,24 @@ pub struct EventMeter {
     pub limited: u64,
     /// Packets that were not told: the ring was full.
     pub overflowed: u64,
+}
+
+/// The word of marks for an address, and the two bits of it that are both set if it is banned: one
+/// says that something is banned in its /22, one is of a hash of the address.
+#[inline(always)]
+#[must_use]
+pub const fn marks_for(address: u32) -> (u32, u32, u32) {
+    (address >> 15, address >> 10 & 31, 32 + (address.wrapping_mul(0x9E37_79B1) >> 27))
+}
+
+/// The two bits of the sieve for an address: one of them is set if it is banned. The first is of its
+/// hash, the second of its /24's.
+#[inline(always)]
+#[must_use]
+pub const fn sieve_bits(address: u32) -> (u32, u32) {
+    let hash = address.wrapping_mul(0x85EB_CA6B);
+    let hash24 = (address >> 8).wrapping_mul(0xC2B2_AE35);
+    (hash >> 8, hash24 >> 8)
 }
 
 /// The bit of the IPv6 filter for an address's first 32 bits.

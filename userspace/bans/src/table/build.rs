@@ -3,14 +3,20 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 
-use weir_abi::ban::{BLOCK_RUN_WORD, Cell, Kind, LINE_WORDS, STARTS_WORDS, span_word};
+use weir_abi::ban::{
+    BLOCK_RUN_WORD, Cell, FIRST_RECORD, Kind, LINE_WORDS, PAGE_LINES, ROOT_WORDS, STARTS_WORDS,
+    span_word,
+};
 
 use super::Table;
 use super::leaf::{Leaf, Run, leaves};
-use super::memory::{Exhausted, Memory, Size, Words};
+use super::memory::{Exhausted, Marks, Memory, Size, Words};
 use super::record;
 use crate::prefix::Prefix;
 use crate::rule::{Banned, Rule};
+
+/// Pages from which on all of them are laid out in a row: the memory is mostly needed anyway.
+const PAGES_MIN: u32 = ROOT_WORDS / 4;
 
 impl Table {
     /// How much memory the rules need; gives them their records.
@@ -30,6 +36,7 @@ impl Table {
                 size.pages += 1;
             }
             match leaf {
+                // One that fits into its cell is counted too: where its record will be is not known.
                 Leaf::Runs([_]) => size.spans += 1,
                 Leaf::Runs(runs) => size.block_lines += 1 + run_lines(runs),
                 Leaf::Whole(_) => {}
@@ -37,22 +44,26 @@ impl Table {
             Ok(())
         });
         let Ok(()) = counted;
+        if size.pages >= PAGES_MIN {
+            size.pages = ROOT_WORDS;
+        }
         size
     }
 
-    /// Writes the rules, which [`Table::plan`] has seen, into `lines` zeroed lines, and the bits of
-    /// IPv4 into zeroed marks. The records of `rules6` are filled in.
+    /// Writes the rules, which [`Table::plan`] has seen, into as many zeroed lines as `size`
+    /// says, and the marks of
+    /// IPv4 into zeroed ones. The records of `rules6` are filled in.
     ///
     /// # Errors
     /// [`Exhausted`] where there are fewer lines than [`Size::lines`] asks for.
     pub fn build(
         words: Words<'_>,
-        marks: Words<'_>,
-        lines: u32,
+        marks: Marks<'_>,
+        size: &Size,
         rules4: &mut [Rule<u32>],
         rules6: &mut [Rule<u128>],
     ) -> Result<Self, Exhausted> {
-        let mut memory = Memory::new(lines);
+        let mut memory = Memory::new(size.lines());
         let records = |count: usize| u32::try_from(count).map_err(|_| Exhausted);
         let banned4 = rules4.iter_mut().filter(|rule| rule.banned != Banned::No);
         let banned4: Vec<_> = banned4.collect();
@@ -72,17 +83,25 @@ impl Table {
             record::write(words, rule.record, rule.prefix.cidr());
         }
         record::write_header(words, count4, count6);
+        let pages = if size.pages == ROOT_WORDS {
+            let first = memory.take_row(ROOT_WORDS * PAGE_LINES)?;
+            (0..ROOT_WORDS).for_each(|page| words.store(page, first + page * PAGE_LINES));
+            first
+        } else {
+            0
+        };
         let mut table = Self {
             memory,
             records4: first4..first4 + count4,
             records6: first6..first6 + count6,
+            pages,
             later: BTreeMap::new(),
         };
         leaves(rules4, |block, leaf| {
             let cell = table.leaf(words, leaf)?;
             let page = table.page(words, block >> 8)?;
             words.publish(page * LINE_WORDS + (block & 0xff), cell.0);
-            marks.mark(block, true);
+            leaf.mark(marks, block);
             Ok(())
         })?;
         Ok(table)
@@ -103,6 +122,7 @@ impl Table {
     pub(crate) fn leaf(&mut self, words: Words<'_>, leaf: Leaf<'_>) -> Result<Cell, Exhausted> {
         match leaf {
             Leaf::Whole(cell) => Ok(cell),
+            Leaf::Runs([run]) if run.host().is_some() => Ok(run.host().unwrap_or_default()),
             Leaf::Runs([run]) => {
                 let pair = self.memory.take_pair()?;
                 words.store(pair * 2, span_word(run.first, run.last));
@@ -116,6 +136,16 @@ impl Table {
                 Ok(Cell::new(Kind::Block(line)))
             }
         }
+    }
+}
+
+impl Run {
+    /// The cell that holds all of a run: one address, dropped, with a record among the first.
+    fn host(&self) -> Option<Cell> {
+        let Kind::Ban(record) = self.cell.kind() else { return None };
+        let is_near = (FIRST_RECORD..FIRST_RECORD + Cell::HOST_RECORDS_MAX).contains(&record);
+        let is_one = self.first == self.last;
+        (is_one && is_near).then(|| Cell::new(Kind::Host(self.last.into(), record)))
     }
 }
 

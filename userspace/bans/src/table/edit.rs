@@ -7,17 +7,17 @@ use weir_abi::ban::{BLOCK_RUN_WORD, Cell, Kind, LINE_WORDS, PAGE_LINES};
 use super::Table;
 use super::build::{blocks, cells_in, run_lines};
 use super::leaf::{Leaf, leaves};
-use super::memory::{Exhausted, Words};
+use super::memory::{Exhausted, Marks, Words};
 use crate::prefix::Prefix;
 use crate::rule::{Banned, Rule};
 
-/// The memory of a table in force: the arena and the bitmaps of its slot.
+/// The memory of a table in force: the arena, and what stands in front.
 #[derive(Clone, Copy, Debug)]
 pub struct Shared<'a> {
     /// The arena.
     pub words: Words<'a>,
-    /// The bitmaps.
-    pub marks: Words<'a>,
+    /// What stands in front of it.
+    pub marks: Marks<'a>,
 }
 
 /// What is written into a table in force.
@@ -88,7 +88,7 @@ impl Table {
             let cell = self.leaf(words, leaf)?;
             let page = self.page(words, block >> 8)?;
             self.replace(words, page * LINE_WORDS + (block & 0xff), cell, now_ms);
-            marks.mark(block, true);
+            leaf.mark(marks, block);
             Ok(())
         })?;
         (next..=last).for_each(|clean| self.clear(shared, clean, now_ms));
@@ -116,7 +116,15 @@ impl Table {
         if page != 0 {
             self.replace(words, page * LINE_WORDS + (block & 0xff), Cell::CLEAN, now_ms);
         }
-        marks.mark(block, false);
+        // Its neighbours in the /22 are marked by the same bit.
+        if (block & !3..=block | 3).all(|near| self.is_clean(words, near)) {
+            marks.take_near(block << 8);
+        }
+    }
+
+    fn is_clean(&self, words: Words<'_>, block: u32) -> bool {
+        let page = words.load(block >> 8);
+        page == 0 || words.load(page * LINE_WORDS + (block & 0xff)) == Cell::CLEAN.0
     }
 
     /// Stores a cell; what the one before led to is given up.

@@ -2,6 +2,7 @@
 
 use weir_abi::ban::Cell;
 
+use super::memory::Marks;
 use crate::rule::{Rule, runs};
 
 /// A run of addresses inside one /24.
@@ -19,6 +20,22 @@ pub(crate) enum Leaf<'a> {
     Whole(Cell),
     /// It is cut into runs; what is in none is clean.
     Runs(&'a [Run]),
+}
+
+/// Addresses of a run that are marked one by one; a longer one marks everything near.
+const HOSTS_MAX: u8 = 8;
+
+impl Leaf<'_> {
+    /// Sets the marks by which a packet finds the leaf of a /24.
+    pub(crate) fn mark(&self, marks: Marks<'_>, block: u32) {
+        let Self::Runs(runs) = self else { return marks.add_all(block) };
+        if runs.iter().any(|run| run.last - run.first >= HOSTS_MAX) {
+            return marks.add_all(block);
+        }
+        for last in runs.iter().flat_map(|run| run.first..=run.last) {
+            marks.add(block << 8 | u32::from(last));
+        }
+    }
 }
 
 /// Tells, in order, of every /24 that is not clean: its number, and what becomes of it. Ends at the

@@ -1,10 +1,10 @@
 //! Which lines of an arena are in use.
 
 use std::collections::VecDeque;
-use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
-use weir_abi::ban::{Cell, LINE_WORDS, LINES_MIN, PAGE_LINES};
+use weir_abi::ban::{Cell, LINE_WORDS, LINES_MIN, PAGE_LINES, marks_for, sieve_bits};
 
 /// The most lines that a run of cells needs: 256 cells.
 const RUN_LINES_MAX: usize = 16;
@@ -41,16 +41,81 @@ impl Words<'_> {
             word.store(value, Release);
         }
     }
+}
 
-    /// Sets or clears a bit.
-    pub fn mark(self, bit: u32, is_set: bool) {
-        let Some(word) = self.0.get((bit >> 5) as usize) else { return };
-        let mask = 1 << (bit & 31);
-        if is_set {
-            word.fetch_or(mask, Release);
-        } else {
-            word.fetch_and(!mask, Release);
+/// The marks and the filter in front of the tables.
+#[derive(Clone, Copy, Debug)]
+pub struct Marks<'a> {
+    /// Of IPv4, by `marks_for`.
+    pub v4: &'a [AtomicU64],
+    /// The sieve behind them, by `sieve_bits`.
+    pub sieve: &'a [AtomicU64],
+    /// Of IPv6, by `filter_bit`.
+    pub v6: &'a [AtomicU64],
+}
+
+impl<'a> Marks<'a> {
+    /// Has an address found.
+    pub(crate) fn add(self, address: u32) {
+        let (word, near, host) = marks_for(address);
+        self.set(word, 1 << near | 1 << host);
+        set_bit(self.sieve, sieve_bits(address).0);
+    }
+
+    /// Has every address of a /24 found, and what is in the same /22.
+    pub(crate) fn add_all(self, block: u32) {
+        let (word, near, _) = marks_for(block << 8);
+        self.set(word, 1 << near | 0xffff_ffff << 32);
+        set_bit(self.sieve, sieve_bits(block << 8).1);
+    }
+
+    /// Has no address of a /22 found, given an address of it.
+    pub(crate) fn take_near(self, address: u32) {
+        let (word, near, _) = marks_for(address);
+        if let Some(word) = self.v4.get(word as usize) {
+            word.fetch_and(!(1 << near), Release);
         }
+    }
+
+    /// Sets a bit of the filter of IPv6.
+    pub(crate) fn add6(self, bit: u32) {
+        set_bit(self.v6, bit);
+    }
+
+    /// Sets every bit of the filter of IPv6.
+    pub(crate) fn add_all6(self) {
+        self.v6.iter().for_each(|word| word.store(u64::MAX, Release));
+    }
+
+    /// Adds everything that others have.
+    pub fn join(self, others: Marks<'_>) {
+        for (word, other) in self.beside(others) {
+            word.fetch_or(other.load(Relaxed), Release);
+        }
+    }
+
+    /// Becomes what others are.
+    pub fn become_others(self, others: Marks<'_>) {
+        for (word, other) in self.beside(others) {
+            word.store(other.load(Relaxed), Release);
+        }
+    }
+
+    fn beside<'b>(self, others: Marks<'b>) -> impl Iterator<Item = (&'a AtomicU64, &'b AtomicU64)> {
+        let pairs = self.v4.iter().zip(others.v4).chain(self.sieve.iter().zip(others.sieve));
+        pairs.chain(self.v6.iter().zip(others.v6))
+    }
+
+    fn set(self, word: u32, bits: u64) {
+        if let Some(word) = self.v4.get(word as usize) {
+            word.fetch_or(bits, Release);
+        }
+    }
+}
+
+fn set_bit(words: &[AtomicU64], bit: u32) {
+    if let Some(word) = words.get(bit as usize / 64) {
+        word.fetch_or(1 << (bit % 64), Release);
     }
 }
 

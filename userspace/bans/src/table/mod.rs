@@ -11,7 +11,7 @@ mod tests;
 mod v6;
 
 pub use edit::{Edit, Shared};
-pub use memory::{Exhausted, Size, Words};
+pub use memory::{Exhausted, Marks, Size, Words};
 pub use record::{Hits, hits_in};
 pub use v6::{keys6, lengths6, mark6};
 
@@ -29,11 +29,19 @@ pub struct Table {
     records4: std::ops::Range<u32>,
     /// Lines, the same.
     records6: std::ops::Range<u32>,
+    /// The line of the first page where all lie in a row, else 0.
+    pages: u32,
     /// Records, as cells name them, of prefixes that came later.
     later: BTreeMap<Cidr, u32>,
 }
 
 impl Table {
+    /// The line of the first page where all of them lie in a row; else 0.
+    #[must_use]
+    pub fn pages(&self) -> u32 {
+        self.pages
+    }
+
     /// Lines that are written, and lines that there are.
     #[must_use]
     pub fn usage(&self) -> (u32, u32) {

@@ -1,10 +1,11 @@
 //! Records: what was counted for a banned prefix.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use weir_abi::ban::{
-    ADDRESS_WORD, HALF_LINE_WORDS, LENGTH_WORD, LINE_WORDS, LINES_MIN, PREFIX6_WORD, RECORD6_FLAG,
-    SEEN_WORD,
+    ADDRESS_WORD, FIRST_RECORD, HALF_LINE_WORDS, LENGTH_WORD, LINE_WORDS, LINES_MIN, PREFIX6_WORD,
+    RECORD6_FLAG, SEEN_WORD,
 };
 use weir_model::Cidr;
 
@@ -17,6 +18,8 @@ use crate::prefix::{Address, Prefix};
 const HEADER: u32 = LINES_MIN * LINE_WORDS;
 const COUNT6_WORD: u32 = 1;
 const LATER_WORD: u32 = 2;
+/// Set in the word with a record's length when another has taken its place.
+const VOID_FLAG: u32 = 1 << 9;
 /// In a line with a record that came later.
 const NEXT_WORD: u32 = LINE_WORDS - 1;
 
@@ -44,10 +47,12 @@ impl Hits {
 }
 
 impl Table {
-    /// What was counted for exactly this prefix since it has a record here.
+    /// What was counted for exactly this prefix since it has a record here; `pending` knows what CPUs
+    /// have not added to a record yet.
     #[must_use]
-    pub fn hits(&self, words: Words<'_>, cidr: Cidr) -> Hits {
-        self.record(words, cidr).map_or_else(Hits::default, |record| hits(words, record))
+    pub fn hits(&self, words: Words<'_>, cidr: Cidr, pending: impl Fn(u32) -> Hits) -> Hits {
+        let record = self.record(words, cidr);
+        record.map_or_else(Hits::default, |record| hits(words, record).and(pending(record)))
     }
 
     /// The record of a prefix, counting from zero: as it was, or a new one.
@@ -58,10 +63,12 @@ impl Table {
         is_new: bool,
     ) -> Result<u32, Exhausted> {
         if let Some(record) = self.record(words, cidr) {
-            if is_new {
-                (0..=SEEN_WORD).for_each(|word| words.store(record * HALF_LINE_WORDS + word, 0));
+            if !is_new {
+                return Ok(record);
             }
-            return Ok(record);
+            // CPUs may still have something to add to it, which is no hit of the new ban.
+            let length = record * HALF_LINE_WORDS + LENGTH_WORD;
+            words.store(length, words.load(length) | VOID_FLAG);
         }
         let line = self.memory.take_lines(1)?;
         let record = line * 2;
@@ -100,23 +107,26 @@ pub(crate) fn write_header(words: Words<'_>, count4: u32, count6: u32) {
     words.store(HEADER + COUNT6_WORD, count6);
 }
 
-/// Every prefix of an arena for which anything was counted, in the order of the records.
+/// Every prefix of an arena for which anything was counted; `pending` is, by record, what CPUs have not
+/// added to it yet.
 #[must_use]
-pub fn hits_in(words: Words<'_>) -> Vec<(Cidr, Hits)> {
+pub fn hits_in(words: Words<'_>, pending: &HashMap<u32, Hits>) -> Vec<(Cidr, Hits)> {
     let (count4, count6) = (words.load(HEADER), words.load(HEADER + COUNT6_WORD));
-    let first4 = (LINES_MIN + 1) * 2;
-    let first6 = first4.saturating_add(count4).div_ceil(2);
-    let v4 = first4..first4.saturating_add(count4);
+    let first6 = FIRST_RECORD.saturating_add(count4).div_ceil(2);
+    let v4 = FIRST_RECORD..FIRST_RECORD.saturating_add(count4);
     let v6 = (first6..first6.saturating_add(count6)).map(|line| line * 2);
     let next =
         |line: &u32| Some(words.load(line * LINE_WORDS + NEXT_WORD)).filter(|&line| line > 0);
     let last = Some(words.load(HEADER + LATER_WORD)).filter(|&line| line > 0);
     let later = std::iter::successors(last, next).map(|line| line * 2);
+    let is_void =
+        |record: &u32| words.load(record * HALF_LINE_WORDS + LENGTH_WORD) & VOID_FLAG != 0;
     let counted = |record| {
-        let hits = hits(words, record);
+        let waiting = pending.get(&record).copied().unwrap_or_default();
+        let hits = hits(words, record).and(waiting);
         (hits.packets > 0).then(|| Some((prefix(words, record)?, hits))).flatten()
     };
-    v4.chain(v6).chain(later).filter_map(counted).collect()
+    v4.chain(v6).chain(later).filter(|record| !is_void(record)).filter_map(counted).collect()
 }
 
 /// Writes whose record it is; it has counted nothing.

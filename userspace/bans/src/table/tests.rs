@@ -2,21 +2,26 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::SystemTime;
 
 use weir_abi::Address as Source;
-use weir_abi::ban::{Cell, Key6, Kind, LINE_WORDS, Lengths, MARKS_WORDS, Tables, find};
+use weir_abi::ban::{
+    Cell, FILTER_WORDS, Front, Key6, Kind, LINE_WORDS, Lengths, MARKS, SIEVE_WORDS, Tables, find,
+};
 use weir_model::{Ban, BanOrigin, Cidr};
 
-use super::{Edit, Shared, Table, Words, keys6, lengths6, mark6};
+use super::{Edit, Marks, Shared, Table, Words, keys6, lengths6, mark6};
 use crate::prefix::{Address, Prefix};
 use crate::{Decision, List, Registry};
 
 /// What l4 keeps in the kernel.
 struct Image {
     words: Vec<AtomicU32>,
-    marks: Vec<AtomicU32>,
+    v4: Vec<AtomicU64>,
+    sieve: Vec<AtomicU64>,
+    v6: Vec<AtomicU64>,
     exact: HashMap<(u32, [u8; 16]), u32>,
     lengths: Lengths,
     table: Table,
@@ -25,21 +30,27 @@ struct Image {
 impl Image {
     fn of(registry: &Registry) -> Self {
         let (mut rules4, mut rules6) = (registry.rules4(None), registry.rules6());
-        let lines = Table::plan(&mut rules4, &mut rules6).lines();
+        let size = Table::plan(&mut rules4, &mut rules6);
+        let lines = size.lines();
         let zeroed = |count: u32| (0..count).map(|_| AtomicU32::new(0)).collect::<Vec<_>>();
-        let (words, marks) = (zeroed(lines * LINE_WORDS), zeroed(MARKS_WORDS));
-        let table =
-            Table::build(Words(&words), Words(&marks), lines, &mut rules4, &mut rules6).unwrap();
-        rules6.iter().for_each(|rule| mark6(Words(&marks), rule.prefix));
+        let words = zeroed(lines * LINE_WORDS);
+        let zeroed = |count: u32| (0..count).map(|_| AtomicU64::new(0)).collect::<Vec<_>>();
+        let (v4, sieve, v6) = (zeroed(MARKS), zeroed(SIEVE_WORDS), zeroed(FILTER_WORDS));
+        let marks = Marks { v4: &v4, sieve: &sieve, v6: &v6 };
+        let table = Table::build(Words(&words), marks, &size, &mut rules4, &mut rules6).unwrap();
+        rules6.iter().for_each(|rule| mark6(marks, rule.prefix));
         let exact = keys6(&rules6).map(|(key, cell)| ((key.length, key.address), cell)).collect();
-        Self { words, marks, exact, lengths: lengths6(&rules6), table }
+        Self { words, v4, sieve, v6, exact, lengths: lengths6(&rules6), table }
     }
 
     fn edit(&mut self, registry: &Registry, cidr: Cidr) {
         let Some(prefix) = Prefix::<u32>::of(cidr) else { return };
         let within = Prefix::around(prefix.start, prefix.length.min(24));
         let rules = registry.rules4(Some(within));
-        let shared = Shared { words: Words(&self.words), marks: Words(&self.marks) };
+        let shared = Shared {
+            words: Words(&self.words),
+            marks: Marks { v4: &self.v4, sieve: &self.sieve, v6: &self.v6 },
+        };
         let edit = Edit { around: prefix, rules, is_new: false, now_ms: 0 };
         if self.table.edit(shared, edit).is_err() {
             *self = Self::of(registry);
@@ -47,17 +58,38 @@ impl Image {
     }
 
     fn find(&self, address: IpAddr) -> Kind {
-        let source = match address {
-            IpAddr::V4(address) => Source::V4(address.octets()),
-            IpAddr::V6(address) => Source::V6(address.octets()),
+        let bits = match address {
+            IpAddr::V4(address) => u128::from(address.to_ipv6_mapped()),
+            IpAddr::V6(address) => u128::from(address),
         };
-        find(self, source)
+        let source = Source { high: (bits >> 64) as u64, low: bits as u64 };
+        find(&self, source).kind()
     }
 }
 
-impl Tables for Image {
-    fn mark(&self, bit: u32) -> bool {
-        Words(&self.marks).load(bit >> 5) >> (bit & 31) & 1 == 1
+impl<'a> Front for &'a Image {
+    type Tables = &'a Image;
+
+    fn marks(&self, word: u32) -> u64 {
+        self.v4[word as usize].load(Relaxed)
+    }
+
+    fn sieve(&self, bit: u32) -> bool {
+        self.sieve[bit as usize / 64].load(Relaxed) >> (bit % 64) & 1 == 1
+    }
+
+    fn filter(&self, bit: u32) -> bool {
+        self.v6[bit as usize / 64].load(Relaxed) >> (bit % 64) & 1 == 1
+    }
+
+    fn tables(&self) -> &'a Image {
+        self
+    }
+}
+
+impl Tables for &Image {
+    fn pages(&self) -> u32 {
+        self.table.pages()
     }
 
     fn words<const N: usize>(&self, at: u32) -> Option<[u32; N]> {
@@ -173,6 +205,31 @@ fn a_built_table_says_what_the_registry_says() {
             agrees(&image, &registry, random.probe(), &format!("seed {seed}"));
         }
     }
+}
+
+/// So many that their pages lie in a row.
+#[test]
+fn a_scattered_table_says_what_the_registry_says() {
+    let (mut random, mut registry) = (Random(5), Registry::default());
+    let mut list = List::new(SystemTime::UNIX_EPOCH, false);
+    let mut addresses = Vec::new();
+    for index in 0..60_000u64 {
+        let address = (index << 16 | random.below(1 << 16)) as u32;
+        addresses.push(address);
+        list.push(Prefix::around(address, 32).cidr(), "", None);
+    }
+    list.merge();
+    registry.put_list("a", list);
+    let mut image = Image::of(&registry);
+    assert_ne!(image.table.pages(), 0);
+    for address in addresses.iter().step_by(7) {
+        agrees(&image, &registry, address.ip(), "banned");
+        agrees(&image, &registry, (address ^ 1).ip(), "a neighbour");
+    }
+    let cidr = Prefix::around(0xff00_0000u32, 9).cidr();
+    registry.add(Ban::new(cidr, BanOrigin::Operator, SystemTime::UNIX_EPOCH));
+    image.edit(&registry, cidr);
+    agrees(&image, &registry, 0xff01_0203u32.ip(), "edited");
 }
 
 #[test]

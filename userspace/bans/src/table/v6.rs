@@ -1,8 +1,8 @@
 //! IPv6: the keys of the exact look-up, the lengths in use, the filter before it.
 
-use weir_abi::ban::{Cell, FILTER_BITS, Key6, Kind, LENGTHS_MAX, Lengths, MARKS, filter_bit};
+use weir_abi::ban::{Cell, Key6, Kind, LENGTHS_MAX, Lengths, filter_bit};
 
-use super::memory::Words;
+use super::memory::Marks;
 use crate::prefix::{Address, Prefix};
 use crate::rule::{Banned, Rule};
 
@@ -32,12 +32,12 @@ pub fn lengths6(rules: &[Rule<u128>]) -> Lengths {
 }
 
 /// Sets the bits of the filter by which a prefix is found.
-pub fn mark6(marks: Words<'_>, prefix: Prefix<u128>) {
+pub fn mark6(marks: Marks<'_>, prefix: Prefix<u128>) {
     let (first, last) = ((prefix.start >> 96) as u32, (prefix.last() >> 96) as u32);
     if prefix.length < FILTER_LENGTH_MIN {
-        (MARKS / 32..(MARKS + FILTER_BITS) / 32).for_each(|word| marks.publish(word, u32::MAX));
+        marks.add_all6();
     } else {
-        (first..=last).for_each(|first| marks.mark(MARKS + filter_bit(first), true));
+        (first..=last).for_each(|first| marks.add6(filter_bit(first)));
     }
 }
 

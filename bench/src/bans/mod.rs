@@ -1,0 +1,104 @@
+//! The scenario `bans`: what a ban costs, beside ipset, nft, xdp-filter and a prefix tree.
+
+mod lists;
+mod live;
+mod load;
+mod nanoseconds;
+mod tools;
+
+use anyhow::Result;
+
+use crate::environment::Environment;
+use lists::Prefixes;
+
+/// As it is typed.
+pub(crate) const NAME: &str = "bans";
+pub(crate) const QUESTION: &str =
+    "How fast is a list of a million prefixes in force, and what does a packet pay for it?";
+const MISLEADS: &str = "\
+`BPF_PROG_TEST_RUN` has no driver and its packet is always in the cache; differences between two \
+programs are what a stage costs, and below a nanosecond they are noise. Frames over veth carry no \
+interrupts and no DMA, and the sender runs on the same core: real cards drop more. The scattered \
+list is the worst for a cache; real lists cluster.";
+
+/// Prefixes of the large list.
+const LARGE: usize = 1_000_000;
+
+/// A figure with what it is to be.
+pub(crate) struct Figure {
+    what: String,
+    /// Median, least and most.
+    found: [f64; 3],
+    unit: &'static str,
+    goal: Option<f64>,
+}
+
+impl Figure {
+    fn of(what: impl Into<String>, mut figures: Vec<f64>, unit: &'static str) -> Self {
+        figures.sort_by(f64::total_cmp);
+        let at = |place: usize| figures.get(place).copied().unwrap_or(f64::NAN);
+        let last = figures.len().saturating_sub(1);
+        let found = [at(figures.len() / 2), at(0), at(last)];
+        Self { what: what.into(), found, unit, goal: None }
+    }
+
+    fn at_most(mut self, goal: f64) -> Self {
+        self.goal = Some(goal);
+        self
+    }
+}
+
+/// The parts, each with what it is called behind `bans:`.
+const PARTS: [(&str, &str); 4] = [
+    ("load", "1,000,000 scattered IPv4 prefixes, from a file to in force"),
+    ("nanoseconds", "Nanoseconds a packet that a stage adds"),
+    ("flood", "A banned source's frames over veth, one core"),
+    ("live", "Bans made live while 1,000,000 are in force"),
+];
+
+/// Everything, or one part, in interleaved rounds; the report.
+pub(crate) fn run(part: Option<&str>, rounds: u32, minute: bool) -> Result<String> {
+    tools::install()?;
+    let prefixes = Prefixes::scattered(LARGE);
+    let mut page = format!("## {NAME}\n\n{QUESTION}\n");
+    for (name, title) in PARTS.iter().filter(|(name, _)| part.is_none_or(|part| part == *name)) {
+        eprintln!("bench: {NAME}:{name}: {title}");
+        let figures = match *name {
+            "load" => load::run(&prefixes, rounds)?,
+            "nanoseconds" => nanoseconds::run(&prefixes, rounds)?,
+            "flood" => live::flood(&prefixes, rounds)?,
+            _ => live::bans(&prefixes, minute)?,
+        };
+        page += &table(title, &figures);
+    }
+    page += &format!(
+        "\n{rounds} rounds each, medians. {}\n\nWhere it misleads: {MISLEADS}\n",
+        Environment::read()?
+    );
+    Ok(page)
+}
+
+fn table(title: &str, figures: &[Figure]) -> String {
+    let mut text = format!(
+        "\n### {title}\n\n| what | median | least – most | goal | held |\n|---|---|---|---|---|\n"
+    );
+    for Figure { what, found: [median, least, most], unit, goal } in figures {
+        let goal_text = goal.map_or(String::new(), |goal| format!("≤ {} {unit}", number(goal)));
+        let held = goal.map_or("", |goal| if *median <= goal { "yes" } else { "**no**" });
+        text += &format!(
+            "| {what} | {} {unit} | {} – {} | {goal_text} | {held} |\n",
+            number(*median),
+            number(*least),
+            number(*most)
+        );
+    }
+    text
+}
+
+fn number(value: f64) -> String {
+    match value.abs() {
+        small if small < 10.0 => format!("{value:.2}"),
+        small if small < 1_000.0 => format!("{value:.1}"),
+        _ => format!("{value:.0}"),
+    }
+}

@@ -1,0 +1,163 @@
+//! What the benchmark of bans needs: the ban stage beside what others use, in programs of their own.
+
+use std::time::{Duration, Instant};
+
+use aya::maps::Map;
+use aya::maps::lpm_trie::Key;
+use aya::programs::{TestRun, TestRunAttrs, TestRunOptions, Xdp};
+use aya::{Ebpf, EbpfLoader};
+use nix::time::{ClockId, clock_gettime};
+use weir_bans::{Address, List, Prefix, Registry};
+use weir_model::Cidr;
+
+use crate::tables::{Tables, missing};
+use crate::{Error, batch};
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/weir-measure.o"));
+
+/// Frames of a flood that are under way at a time.
+const FLOOD_BATCH: u32 = 64;
+
+/// The programs that are compared, with their tables.
+pub struct Measured {
+    ebpf: Ebpf,
+    tables: Tables,
+}
+
+impl std::fmt::Debug for Measured {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Measured").finish_non_exhaustive()
+    }
+}
+
+impl Measured {
+    /// Loads the programs, with room for so many entries in what is compared.
+    ///
+    /// # Errors
+    /// [`Error`]: not permitted, or the kernel does not take them.
+    pub fn load(entries: u32) -> Result<Self, Error> {
+        const ATTEMPT: &str = "load the measured programs";
+        let mut ebpf = EbpfLoader::new()
+            .map_max_entries("TRIE", entries.max(1))
+            .map_max_entries("HASH", entries.max(1))
+            .load(OBJECT)
+            .map_err(|error| Error::of(ATTEMPT, &error))?;
+        let programs = ebpf.programs_mut();
+        for (_, program) in programs {
+            let program: Result<&mut Xdp, _> = program.try_into();
+            let program = program.map_err(|error| Error::of(ATTEMPT, &error))?;
+            program.load().map_err(|error| Error::of(ATTEMPT, &error))?;
+        }
+        let tables = Tables::of(&mut ebpf)?;
+        Ok(Self { ebpf, tables })
+    }
+
+    /// Bans these, and nothing else.
+    ///
+    /// # Errors
+    /// The kernel has no memory for it.
+    pub fn ban(&mut self, cidrs: &[Cidr]) -> Result<Duration, Error> {
+        let began = Instant::now();
+        let mut list = List::new(std::time::SystemTime::UNIX_EPOCH, false);
+        cidrs.iter().for_each(|&cidr| list.push(cidr, "", None));
+        list.merge();
+        let mut registry = Registry::default();
+        registry.put_list("measured", list);
+        self.tables.replace(&registry)?;
+        Ok(began.elapsed())
+    }
+
+    /// Puts these into the prefix tree, in batches.
+    ///
+    /// # Errors
+    /// The kernel has no memory for it.
+    pub fn fill_trie(&mut self, cidrs: &[Cidr]) -> Result<Duration, Error> {
+        let began = Instant::now();
+        let keys: Vec<Key<[u8; 4]>> = cidrs
+            .iter()
+            .filter_map(|&cidr| Prefix::<u32>::of(cidr))
+            .map(|prefix| Key::new(u32::from(prefix.length), prefix.start.to_be_bytes()))
+            .collect();
+        self.fill("TRIE", &keys)?;
+        Ok(began.elapsed())
+    }
+
+    /// Puts these addresses into the hash, in batches.
+    ///
+    /// # Errors
+    /// The kernel has no memory for it.
+    pub fn fill_hash(&mut self, cidrs: &[Cidr]) -> Result<Duration, Error> {
+        let began = Instant::now();
+        let keys: Vec<[u8; 4]> =
+            cidrs.iter().filter_map(|cidr| u32::of(cidr.address())).map(u32::to_be_bytes).collect();
+        self.fill("HASH", &keys)?;
+        Ok(began.elapsed())
+    }
+
+    fn fill<K: Copy>(&self, name: &str, keys: &[K]) -> Result<(), Error> {
+        let Some(Map::LpmTrie(map) | Map::HashMap(map)) = self.ebpf.map(name) else {
+            return Err(missing(name));
+        };
+        batch::update(map, keys, &vec![1; keys.len()])
+            .map_err(|error| Error::of(format!("fill {name}"), &error))
+    }
+
+    /// Nanoseconds of CPU that a program takes for a packet, everything around it included.
+    ///
+    /// # Errors
+    /// There is no such program.
+    pub fn time(&mut self, program: &str, packet: &[u8], repeat: u32) -> Result<f64, Error> {
+        let options = TestRunOptions { data_in: Some(packet), repeat, ..TestRunOptions::new() };
+        let began = cpu_time();
+        self.run(program, options)?;
+        Ok((cpu_time() - began).as_secs_f64() * 1e9 / f64::from(repeat))
+    }
+
+    /// Sends a frame so many times out of an interface of this thread's network namespace.
+    ///
+    /// # Errors
+    /// There is no such interface, or it does not take frames of XDP.
+    pub fn flood(&mut self, interface: &str, frame: &[u8], count: u32) -> Result<Duration, Error> {
+        let attempt = || format!("send frames out of {interface}");
+        let index = nix::net::if_::if_nametoindex(interface);
+        let index = index.map_err(|error| Error::of(attempt(), &error))?;
+        // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+        let fields = [0, frame.len() as u32, 0, index, 0, 0];
+        let context: Vec<u8> = fields.into_iter().flat_map(u32::to_ne_bytes).collect();
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            ctx_in: Some(&context),
+            repeat: count,
+            attrs: TestRunAttrs::new().xdp_live_frames(FLOOD_BATCH),
+            ..TestRunOptions::new()
+        };
+        let began = Instant::now();
+        self.run("flood", options)?;
+        Ok(began.elapsed())
+    }
+
+    /// Attaches a program of these that passes everything: what a veth needs to take frames of XDP.
+    ///
+    /// # Errors
+    /// There is no such interface, or it has a program already.
+    pub fn attach_empty(&mut self, interface: &str) -> Result<(), Error> {
+        let program = self.program("empty")?;
+        let attached = program.attach(interface, aya::programs::XdpMode::Driver);
+        attached.map(drop).map_err(|error| Error::of(format!("attach to {interface}"), &error))
+    }
+
+    fn run(&mut self, program: &str, options: TestRunOptions<'_>) -> Result<(), Error> {
+        let run = self.program(program)?.test_run(options);
+        run.map(drop).map_err(|error| Error::of(format!("run {program}"), &error))
+    }
+
+    fn program(&mut self, name: &str) -> Result<&mut Xdp, Error> {
+        let program = self.ebpf.program_mut(name).ok_or_else(|| missing(name))?;
+        program.try_into().map_err(|error| Error::of(format!("find {name}"), &error))
+    }
+}
+
+/// Of this thread.
+fn cpu_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}
