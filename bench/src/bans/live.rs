@@ -156,7 +156,7 @@ pub(crate) fn bans(prefixes: &Prefixes, minute: bool) -> Result<Vec<Figure>> {
     for index in 0..count {
         let due = Duration::from_secs(1) * index / BANS_PER_SECOND;
         std::thread::sleep(due.saturating_sub(began.elapsed()));
-        let address = std::net::Ipv4Addr::from(0x0a00_0000 + index * 7_919);
+        let address = std::net::Ipv4Addr::from(0x0a00_0000 + index * 2_791);
         let at = Instant::now();
         let told = weir.ok(&["ban", "add", &address.to_string(), "--json"]);
         whole.push(at.elapsed().as_secs_f64() * 1e3);

@@ -45,7 +45,11 @@ pub(crate) fn run(prefixes: &Prefixes, rounds: u32) -> Result<Vec<Figure>> {
         ));
     }
     let filter = xdp_filter(&mut measured, &banned, rounds)?;
-    let dropped = pairs_with(&mut measured, "empty", "same_bans", &banned, rounds)?;
+    let mut dropped = Vec::new();
+    for _ in 0..rounds {
+        let base = measured.time_by_kernel("empty", &banned, REPEAT)?;
+        dropped.push(measured.time_by_kernel("same_bans", &banned, REPEAT)? - base);
+    }
     let goal = Figure::of("", filter.clone(), "ns").found[0];
     figures.push(
         Figure::of("a banned source's drop, 1,000,000 bans, over the empty program", dropped, "ns")
@@ -68,20 +72,10 @@ fn pairs(
     rounds: u32,
 ) -> Result<Vec<f64>> {
     let (with, without) = (format!("{sources}_{stage}"), format!("{sources}_without"));
-    pairs_with(measured, &without, &with, packet, rounds)
-}
-
-fn pairs_with(
-    measured: &mut Measured,
-    without: &str,
-    with: &str,
-    packet: &[u8],
-    rounds: u32,
-) -> Result<Vec<f64>> {
     let mut added = Vec::new();
     for round in 0..=rounds {
-        let base = measured.time(without, packet, REPEAT)?;
-        let more = measured.time(with, packet, REPEAT)?;
+        let base = measured.time(&without, packet, REPEAT)?;
+        let more = measured.time(&with, packet, REPEAT)?;
         // The first round warms up.
         if round > 0 {
             added.push(more - base);
@@ -126,7 +120,7 @@ fn denied(
         let duration = told.split("duration (average): ").nth(1);
         let duration = duration.and_then(|rest| rest.trim_end().strip_suffix("ns"));
         let duration: f64 = duration.context("bpftool's answer")?.trim().parse()?;
-        times.push(duration - measured.time("empty", banned, REPEAT)?);
+        times.push(duration - measured.time_by_kernel("empty", banned, REPEAT)?);
     }
     Ok(times)
 }

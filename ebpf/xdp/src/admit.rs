@@ -3,8 +3,8 @@
 use weir_abi::ban::{self, Cell, Front, Kind, State};
 use weir_abi::{Address, Drop, Network, Packet, Pass, Verdict};
 
-use crate::{event, hit};
 use crate::tables::Gate;
+use crate::{event, hit};
 
 /// Ends the way of a packet whose source is banned; else tells as what it goes on.
 #[inline(always)]
@@ -40,12 +40,7 @@ fn v6(address: Address, packet: &impl Packet, network: Network) -> Result<Pass, 
 
 /// What becomes of a packet that a ban touches.
 #[inline(always)]
-fn judge(
-    gate: &Gate,
-    cell: Cell,
-    packet: &impl Packet,
-    network: Network,
-) -> Result<Pass, Verdict> {
+fn judge(gate: &Gate, cell: Cell, packet: &impl Packet, network: Network) -> Result<Pass, Verdict> {
     let state = gate.state();
     let (record, is_tried) = match cell.kind() {
         Kind::Ban(record) => (record, is_dry_run(state)),

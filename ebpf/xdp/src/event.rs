@@ -71,9 +71,7 @@ pub fn tell(
 #[inline(always)]
 fn source(packet: &impl Packet, network: Network) -> [u64; 2] {
     match network {
-        Network::V4(at) => {
-            [0, Address::v4(packet.read_u32(at + 12).unwrap_or(0)).low.to_be()]
-        }
+        Network::V4(at) => [0, Address::v4(packet.read_u32(at + 12).unwrap_or(0)).low.to_be()],
         Network::V6(at) => [8, 16].map(|half| packet.read_u64(at + half).unwrap_or(0).to_be()),
     }
 }

@@ -36,7 +36,9 @@ impl Packet for Frame<'_> {
         let word: u64;
         // The compiler reads what may be unaligned byte by byte; this machine need not.
         // SAFETY: the four bytes at `start` end before `data_end`, as `start` has checked.
-        unsafe { core::arch::asm!("{word} = *(u32 *)({start} + 0)", word = out(reg) word, start = in(reg) start) };
+        unsafe {
+            core::arch::asm!("{word} = *(u32 *)({start} + 0)", word = out(reg) word, start = in(reg) start)
+        };
         Some(u32::from_be(word as u32))
     }
 
@@ -45,7 +47,9 @@ impl Packet for Frame<'_> {
         let start = self.start::<8>(at)?;
         let word: u64;
         // SAFETY: the eight bytes at `start` end before `data_end`, as `start` has checked.
-        unsafe { core::arch::asm!("{word} = *(u64 *)({start} + 0)", word = out(reg) word, start = in(reg) start) };
+        unsafe {
+            core::arch::asm!("{word} = *(u64 *)({start} + 0)", word = out(reg) word, start = in(reg) start)
+        };
         Some(u64::from_be(word))
     }
 

@@ -5,8 +5,8 @@
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
-use weir_xdp::{Frame, admit, count, sample};
 use weir_abi::{Packet, Pass, Transport, Verdict, wire};
+use weir_xdp::{Frame, admit, count, sample};
 
 #[inline(always)]
 fn balance(packet: &impl Packet) -> Result<Verdict, Verdict> {
@@ -38,13 +38,3 @@ pub fn weir(context: XdpContext) -> u32 {
         }
     }
 }
-
-#[cfg(not(test))]
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

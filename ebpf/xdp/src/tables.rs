@@ -4,7 +4,10 @@ use aya_ebpf::btf_maps::{Array as BtfArray, ArrayOfMaps, HashMap as BtfHashMap};
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::Array;
 use core::ptr::read_volatile;
-use weir_abi::ban::{Front, Cell, FILTER_WORDS, Key6, LINE_WORDS, MARKS, SIEVE_WORDS, SLOTS, Shared, State, Tables, search6};
+use weir_abi::ban::{
+    Cell, FILTER_WORDS, Front, Key6, LINE_WORDS, MARKS, SIEVE_WORDS, SLOTS, Shared, State, Tables,
+    search6,
+};
 
 const NO_PREALLOC: usize = 1;
 const MMAPABLE: usize = 1 << 10;

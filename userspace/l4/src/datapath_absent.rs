@@ -85,10 +85,6 @@ impl Tables {
         match *self {}
     }
 
-    pub(crate) fn counted_before(&self) -> Vec<(Cidr, Hits)> {
-        match *self {}
-    }
-
     pub(crate) fn memory(&self) -> u64 {
         match *self {}
     }

@@ -64,8 +64,8 @@ impl Kernel {
         let state = State {
             registry,
             store,
-            carried: tables.counted_before().into_iter().collect(),
             tables,
+            carried: HashMap::new(),
             banned: 0,
             protected: HashMap::new(),
             dry_run: false,

@@ -113,6 +113,22 @@ impl Measured {
         Ok((cpu_time() - began).as_secs_f64() * 1e9 / f64::from(repeat))
     }
 
+    /// The same by the kernel's own clock, in whole nanoseconds: what other tools tell of a program.
+    ///
+    /// # Errors
+    /// There is no such program.
+    pub fn time_by_kernel(
+        &mut self,
+        program: &str,
+        packet: &[u8],
+        repeat: u32,
+    ) -> Result<f64, Error> {
+        let options = TestRunOptions { data_in: Some(packet), repeat, ..TestRunOptions::new() };
+        let run = self.program(program)?.test_run(options);
+        let run = run.map_err(|error| Error::of(format!("run {program}"), &error))?;
+        Ok(f64::from(run.duration.subsec_nanos()))
+    }
+
     /// Sends a frame so many times out of an interface of this thread's network namespace.
     ///
     /// # Errors

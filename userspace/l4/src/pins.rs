@@ -7,10 +7,12 @@ use aya::Ebpf;
 use aya::maps::{Map, MapData};
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::statfs::{FsType, statfs};
+use weir_abi::ban::LAYOUT;
 
+use crate::tables::layout_of;
 use crate::{AttachMode, Error};
 
-/// The maps that outlive a process.
+/// The maps that outlive a process; the first has the switches.
 pub(crate) const MAPS: [&str; 7] =
     ["SHARED", "ARENAS", "PREFIXES6", "PENDING_HITS", "VERDICTS", "EVENTS", "EVENT_METERS"];
 
@@ -62,6 +64,14 @@ impl Pins {
 
     /// Why the maps here cannot be taken over: they differ from those of the object.
     pub(crate) fn difference(&self, fresh: &Ebpf) -> Option<String> {
+        let shapes = self.difference_of_shapes(fresh);
+        shapes.or_else(|| {
+            let layout = layout_of(&MapData::from_pin(self.map(MAPS[0])).ok()?);
+            (layout != Some(LAYOUT)).then(|| format!("layout {layout:?}, and was to be {LAYOUT}"))
+        })
+    }
+
+    fn difference_of_shapes(&self, fresh: &Ebpf) -> Option<String> {
         MAPS.iter().find_map(|name| {
             let shape = |map: &MapData| {
                 let info = map.info().ok()?;

@@ -90,7 +90,7 @@ impl Tables {
             pending: outer(ebpf, "PENDING_HITS")?,
             in_force: None,
         };
-        tables.shared.words().store(STATE_LAYOUT, LAYOUT);
+        tables.shared.words().publish(STATE_LAYOUT, LAYOUT);
         Ok(tables)
     }
 
@@ -186,13 +186,15 @@ impl Tables {
         self.arenas.set(slot, &next.arena, 0)?;
         marks_of(&self.shared).become_others(marks);
         let before = self.in_force.replace(next);
-        let pending = self.pending(generation);
-        let counted = before.map(|it| hits_in(it.memory.words(), &pending));
+        let counted = match before {
+            Some(before) => hits_in(before.memory.words(), &self.pending(generation)),
+            None => self.counted_in(1 - slot, generation),
+        };
         let (none, none6) =
             (Arena::create(1, MMAPABLE | INNER_MAP)?, Exact::create(1, NO_PREALLOC)?);
         self.arenas.set(1 - slot, &none, 0)?;
         self.prefixes6.set(1 - slot, &none6, 0)?;
-        Ok(counted.unwrap_or_default())
+        Ok(counted)
     }
 
     /// What CPUs have counted for a record and not added to it.
@@ -228,16 +230,15 @@ impl Tables {
         hits_in(it.memory.words(), &pending)
     }
 
-    /// What a table left by another process counted.
-    pub(crate) fn counted_before(&self) -> Counted {
-        let Ok(arena) = self.arenas.get(&self.slot(), 0) else { return Vec::new() };
+    /// What a table that another process left in a slot has counted.
+    fn counted_in(&self, slot: u32, generation: u32) -> Counted {
+        let Ok(arena) = self.arenas.get(&slot, 0) else { return Vec::new() };
         if arena.len() < LINES_MIN {
             return Vec::new();
         }
+        let pending = self.pending(generation);
         let memory = mapped(arena.map(), arena.len() * LINE_WORDS);
-        let pending = self.pending(self.generation());
-        let hits = |memory: Mapped| hits_in(memory.words(), &pending);
-        memory.map(hits).unwrap_or_default()
+        memory.map(|memory| hits_in(memory.words(), &pending)).unwrap_or_default()
     }
 
     /// Writes what the registry says of these prefixes into the table in force; those marked count
@@ -400,6 +401,12 @@ fn marks_of(shared: &Mapped) -> Marks<'_> {
         sieve: shared.pairs(from + 2 * v4, sieve),
         v6: shared.pairs(from + 2 * (v4 + sieve), v6),
     }
+}
+
+/// The layout that a map of switches is written in; `None` if it cannot be read.
+pub(crate) fn layout_of(shared: &MapData) -> Option<u32> {
+    let shared = mapped(shared, STATE_WORDS).ok()?;
+    Some(shared.words().load(STATE_LAYOUT))
 }
 
 fn mapped(map: &MapData, words: u32) -> Result<Mapped, Error> {

@@ -33,7 +33,11 @@ fn next_source() -> u32 {
 }
 
 #[inline(always)]
-fn run(context: &XdpContext, random: bool, stage: impl FnOnce(u32, &Frame<'_>, usize) -> bool) -> u32 {
+fn run(
+    context: &XdpContext,
+    random: bool,
+    stage: impl FnOnce(u32, &Frame<'_>, usize) -> bool,
+) -> u32 {
     let frame = Frame(context);
     let Ok(flow) = wire::flow(&frame) else { return XDP_ABORTED };
     // Whatever the stage is, the headers must have been read.
@@ -99,13 +103,3 @@ pub fn empty(_: XdpContext) -> u32 {
 pub fn flood(_: XdpContext) -> u32 {
     XDP_TX
 }
-
-#[cfg(not(test))]
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -174,7 +174,7 @@ impl Main {
         let ticked = tokio::task::spawn_blocking(move || kernel.tick(SystemTime::now())).await;
         match ticked {
             Ok(Ok(ended)) if ended.is_empty() => {}
-            Ok(Ok(ended)) => tracing::info!("{} bans ended", ended.len()),
+            Ok(Ok(ended)) => tracing::info!("bans whose time has come: {}", ended.len()),
             Ok(Err(error)) => tracing::warn!("end bans whose time has come: {error}"),
             Err(error) => tracing::error!("end bans whose time has come: {error}"),
         }
