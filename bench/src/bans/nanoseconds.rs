@@ -89,12 +89,16 @@ fn xdp_filter(measured: &mut Measured, banned: &[u8], rounds: u32) -> Result<Vec
     let world = World::new()?;
     let namespace = world.host("client1");
     let mounted = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
-    if !mounted.contains(" /sys/fs/bpf ") {
+    let is_mounted = mounted.contains(" /sys/fs/bpf ");
+    if !is_mounted {
         inside(&namespace, &["mount", "-t", "bpf", "bpf", "/sys/fs/bpf"], "")?;
     }
     inside(&namespace, &["xdp-filter", "load", "-f", "ipv4", "eth0"], "")?;
     let times = denied(measured, &namespace, banned, rounds);
     inside(&namespace, &["xdp-filter", "unload", "eth0"], "")?;
+    if !is_mounted {
+        inside(&namespace, &["umount", "/sys/fs/bpf"], "")?;
+    }
     times
 }
 

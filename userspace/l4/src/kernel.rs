@@ -95,6 +95,13 @@ impl Kernel {
         self.datapath.unpin();
     }
 
+    /// Leaves nothing behind, unless another process left it attached: for a start that failed.
+    pub fn abandon(&self) {
+        if !self.datapath.is_pinned() {
+            self.datapath.unpin();
+        }
+    }
+
     /// Whether what is attached outlives this process.
     #[must_use]
     pub fn is_pinned(&self) -> bool {

@@ -80,8 +80,10 @@ async fn serve(arguments: &Run, config: Config) -> Result<()> {
         watch: weir_health::Watch::default(),
         ban_files: lists::Watched::default(),
     };
-    change::apply(&mut main, config, planned).await?;
-    attach(&main)?;
+    if let Err(error) = put_in_force(&mut main, config, planned).await {
+        main.running.kernel.iter().for_each(|kernel| kernel.abandon());
+        return Err(error);
+    }
     let _serving = admin.serve(&running);
     announce(&main);
     main.until_stopped(signals, ordered).await;
@@ -201,8 +203,9 @@ fn start_kernel(config: &Config) -> Result<Option<Kernel>> {
     Ok(Some(Kernel::load(&config.kernel, config.state.as_deref(), config.log)?))
 }
 
-/// Once everything is in force that a packet may meet.
-fn attach(main: &Main) -> Result<()> {
+/// The card is attached once everything is in force that a packet may meet.
+async fn put_in_force(main: &mut Main, config: Config, planned: change::Planned) -> Result<()> {
+    change::apply(main, config, planned).await?;
     let Some(kernel) = &main.running.kernel else { return Ok(()) };
     kernel.attach(&main.config.kernel)?;
     for interface in kernel.interfaces() {
