@@ -6,7 +6,7 @@ mod load;
 mod nanoseconds;
 mod tools;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::environment::Environment;
 use lists::Prefixes;
@@ -58,6 +58,10 @@ const PARTS: [(&str, &str); 4] = [
 
 /// Everything, or one part, in interleaved rounds; the report.
 pub(crate) fn run(part: Option<&str>, rounds: u32, minute: bool) -> Result<String> {
+    if let Some(part) = part.filter(|part| PARTS.iter().all(|(name, _)| name != part)) {
+        let known = PARTS.map(|(name, _)| format!("{NAME}:{name}")).join(", ");
+        bail!("there is no part `{NAME}:{part}`; there are: {known}");
+    }
     tools::install()?;
     let prefixes = Prefixes::scattered(LARGE);
     let mut page = format!("## {NAME}\n\n{QUESTION}\n");
