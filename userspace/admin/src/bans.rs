@@ -284,5 +284,8 @@ pub(crate) fn milliseconds(began: Instant) -> f64 {
 
 #[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
 pub(crate) fn refused(error: weir_l4::Error) -> Answer {
-    Answer::problem(StatusCode::CONFLICT, format!("{error}; nothing was changed"))
+    // What the disk refused says itself what holds.
+    let end =
+        if matches!(error, weir_l4::Error::Store { .. }) { "" } else { "; nothing was changed" };
+    Answer::problem(StatusCode::CONFLICT, format!("{error}{end}"))
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use weir_bans::{Changed, List};
 use weir_model::{Ban, Cidr};
@@ -13,6 +13,8 @@ use crate::types::Loaded;
 
 /// Prefixes that the allow list holds.
 const ALLOWED_MAX: usize = 65_536;
+/// Between two tries to build a table that failed.
+const REBUILD_PAUSE: Duration = Duration::from_secs(10);
 
 /// What a configuration says of sources.
 #[derive(Debug, Default)]
@@ -94,6 +96,7 @@ impl Kernel {
     /// changed.
     pub fn ban(&self, bans: &[Ban]) -> Result<Changed, Error> {
         let mut state = self.state();
+        let was_stale = state.is_stale;
         for ban in bans.iter().filter(|ban| !ban.forced) {
             if ban.cidr.is_everything() {
                 return Err(Error::Everything(ban.cidr));
@@ -122,6 +125,8 @@ impl Kernel {
             // What was noted would be there again after a restart.
             let fresh = edits.iter().filter(|(_, is_new)| *is_new).map(|(cidr, _)| *cidr);
             let _ = state.note("note bans", |store| store.unbanned(fresh));
+            // Nothing was written, so the tables say what they did.
+            state.is_stale = was_stale;
             return Err(error);
         }
         Ok(Changed { added, removed: 0 })
@@ -180,7 +185,9 @@ impl Kernel {
             }
             return Err(error);
         }
-        state.note("keep the list", |store| store.keep_list(name))?;
+        state.note("the list is in force, but not kept for a restart: keep it", |store| {
+            store.keep_list(name)
+        })?;
         Ok(Loaded { changed, merged })
     }
 
@@ -215,9 +222,19 @@ impl Kernel {
         cidrs.sort_unstable();
         cidrs.dedup();
         if state.is_stale {
-            state.rebuild()?;
+            // Where there is no memory for it, trying at every tick would only make that worse.
+            if state.failed.is_none_or(|failed| failed.elapsed() >= REBUILD_PAUSE) {
+                state.rebuild()?;
+            }
         } else if !cidrs.is_empty() {
             state.take_out(&cidrs)?;
+        }
+        if let Some(store) = &mut state.store {
+            let shortened = store.shorten_if_long();
+            shortened.map_err(|cause| Error::Store {
+                attempt: "shorten the journal in the state folder".to_owned(),
+                cause,
+            })?;
         }
         Ok(ended)
     }

@@ -39,6 +39,8 @@ pub(crate) struct State {
     pub(crate) dry_run: bool,
     /// The tables do not say all that the registry does: a change could not be written.
     pub(crate) is_stale: bool,
+    /// When a table could not be built, if none was since.
+    pub(crate) failed: Option<Instant>,
     /// How long the last table took to build and publish.
     pub(crate) built_in: Duration,
 }
@@ -70,6 +72,7 @@ impl Kernel {
             protected: HashMap::new(),
             dry_run: false,
             is_stale: true,
+            failed: None,
             built_in: Duration::ZERO,
         };
         Ok(Self {
@@ -141,6 +144,7 @@ impl State {
     pub(crate) fn rebuild(&mut self) -> Result<(), Error> {
         let began = Instant::now();
         self.is_stale = true;
+        self.failed = Some(began);
         let (counted, banned) = self.tables.replace(&self.registry)?;
         for (cidr, hits) in counted {
             let carried = self.carried.entry(cidr).or_default();
@@ -150,6 +154,7 @@ impl State {
         self.carried.retain(|&cidr, _| !registry.bans_of(cidr).is_empty());
         self.banned = banned;
         self.is_stale = false;
+        self.failed = None;
         self.built_in = began.elapsed();
         Ok(())
     }

@@ -14,12 +14,18 @@ use weir_model::{Ban, BanOrigin, Cidr};
 
 const JOURNAL: &str = "bans.journal";
 const LISTS: &str = "lists";
+/// Bytes that the journal may grow before it is written anew.
+const JOURNAL_GROWTH_MAX: u64 = 16 << 20;
 
 /// The state folder.
 #[derive(Debug)]
 pub(crate) struct Store {
     folder: PathBuf,
     journal: File,
+    /// Bytes since the journal was written anew.
+    grown: u64,
+    /// The last line may not be whole.
+    is_torn: bool,
 }
 
 impl Store {
@@ -33,21 +39,51 @@ impl Store {
                 let _ = std::fs::remove_file(entry.path());
             }
         }
-        let mut store = Self { folder: folder.to_owned(), journal: journal(folder)? };
-        let (registry, altered) = store.replay(damaged)?;
-        for name in altered {
-            store.write_list(&name, &registry)?;
-            store.keep_list(&name)?;
-        }
-        store.rewrite(&registry)?;
+        let journal = journal(folder)?;
+        let mut store = Self { folder: folder.to_owned(), journal, grown: 0, is_torn: false };
+        let registry = store.shorten(damaged)?;
         Ok((store, registry))
+    }
+
+    /// Writes the journal anew once it has grown long: clients decide how many bans layer 7 makes.
+    pub(crate) fn shorten_if_long(&mut self) -> io::Result<()> {
+        if self.grown < JOURNAL_GROWTH_MAX {
+            return Ok(());
+        }
+        // Not at once again, if it fails.
+        self.grown = 0;
+        self.shorten(&mut Vec::new()).map(drop)
+    }
+
+    /// Writes journal and lists anew, without what was undone or has ended; what they come to.
+    fn shorten(&mut self, damaged: &mut Vec<String>) -> io::Result<Registry> {
+        let (mut registry, altered) = self.replay(damaged)?;
+        registry.expire(SystemTime::now());
+        for name in altered {
+            self.write_list(&name, &registry)?;
+            self.keep_list(&name)?;
+        }
+        self.rewrite(&registry)?;
+        Ok(registry)
+    }
+
+    /// Adds lines to the journal.
+    fn append(&mut self, text: &str) -> io::Result<()> {
+        // What a full disk has cut off must not swallow the next line.
+        let written = match self.is_torn {
+            true => self.journal.write_all(format!("\n{text}").as_bytes()),
+            false => self.journal.write_all(text.as_bytes()),
+        };
+        self.is_torn = written.is_err();
+        self.grown += text.len() as u64;
+        written
     }
 
     /// Notes bans that were made.
     pub(crate) fn banned<'a>(&mut self, bans: impl Iterator<Item = &'a Ban>) -> io::Result<()> {
         let mut text = String::new();
         bans.for_each(|ban| ban_line(ban, &mut text));
-        self.journal.write_all(text.as_bytes())
+        self.append(&text)
     }
 
     /// Notes that there is no ban of these prefixes any more.
@@ -66,7 +102,7 @@ impl Store {
     fn note(&mut self, what: &str, cidrs: impl Iterator<Item = Cidr>) -> io::Result<()> {
         let mut text = String::new();
         cidrs.for_each(|cidr| text += &format!("{what}\t{cidr}\n"));
-        self.journal.write_all(text.as_bytes())
+        self.append(&text)
     }
 
     /// Writes a list as the registry holds it; it counts once [`Store::keep_list`] was called.
@@ -88,7 +124,7 @@ impl Store {
     /// Puts the list that was written in the place of the one before.
     pub(crate) fn keep_list(&mut self, name: &str) -> io::Result<()> {
         std::fs::rename(self.next(name), self.list(name))?;
-        self.journal.write_all(format!("list\t{name}\n").as_bytes())
+        self.append(&format!("list\t{name}\n"))
     }
 
     /// Forgets the list that was written and is not kept.
@@ -98,7 +134,7 @@ impl Store {
 
     /// Forgets a list.
     pub(crate) fn drop_list(&mut self, name: &str) -> io::Result<()> {
-        self.journal.write_all(format!("drop\t{name}\n").as_bytes())?;
+        self.append(&format!("drop\t{name}\n"))?;
         match std::fs::remove_file(self.list(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
@@ -117,8 +153,13 @@ impl Store {
     fn replay(&self, damaged: &mut Vec<String>) -> io::Result<(Registry, BTreeSet<String>)> {
         let (mut registry, mut altered) = (Registry::default(), BTreeSet::new());
         let path = self.folder.join(JOURNAL);
-        for line in BufReader::new(File::open(&path)?).lines() {
+        for line in BufReader::new(File::open(&path)?).split(b'\n') {
+            // A line that was cut off may end in the middle of a character.
             let line = line?;
+            let line = String::from_utf8_lossy(&line);
+            if line.is_empty() {
+                continue;
+            }
             let (what, rest) = line.split_once('\t').unwrap_or((&line, ""));
             let cidr = || rest.parse::<Cidr>().ok();
             let read = match what {
@@ -264,7 +305,10 @@ mod tests {
     #[test]
     fn what_was_noted_is_there_again() {
         let folder = tempfile::tempdir().unwrap();
-        let bans = [ban_of("192.0.2.0/24", "rude", Some(99)), ban_of("2001:db8::/32", "", None)];
+        let bans = [
+            ban_of("192.0.2.0/24", "rude", Some(9_999_999_999)),
+            ban_of("2001:db8::/32", "", None),
+        ];
         let (mut store, registry, damaged) = open(folder.path());
         assert!(registry.live().next().is_none() && damaged.is_empty());
         store.banned(bans.iter().chain([&ban_of("192.0.2.9", "", None)])).unwrap();
@@ -284,11 +328,30 @@ mod tests {
         let (mut store, ..) = open(folder.path());
         let ban = ban_of("192.0.2.0/24", "", None);
         store.banned([&ban].into_iter()).unwrap();
-        store.journal.write_all(b"ban\t198.51.100.0/24\toper").unwrap();
+        store.journal.write_all(b"ban\t198.51.100.0/24\toper\xc3").unwrap();
         drop(store);
         let (_, registry, damaged) = open(folder.path());
         assert!(registry.live().eq([&ban]));
         assert_eq!(damaged.len(), 1);
+    }
+
+    #[test]
+    fn a_long_journal_is_written_anew_and_a_torn_line_swallows_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut store, ..) = open(folder.path());
+        let ended = ban_of("192.0.2.1", "", Some(1));
+        for _ in 0..100 {
+            store.banned([&ended].into_iter()).unwrap();
+        }
+        store.journal.write_all(b"ban\t10.0.0.0").unwrap();
+        store.is_torn = true;
+        let kept = ban_of("192.0.2.0/24", "rude", None);
+        store.banned([&kept].into_iter()).unwrap();
+        store.grown = JOURNAL_GROWTH_MAX;
+        store.shorten_if_long().unwrap();
+        let text = std::fs::read_to_string(folder.path().join(JOURNAL)).unwrap();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(open(folder.path()).1.live().eq([&kept]));
     }
 
     #[test]
@@ -297,7 +360,7 @@ mod tests {
         let (store, mut registry, _) = open(folder.path());
         let mut list = List::new(UNIX_EPOCH + Duration::from_secs(3), true);
         list.push("192.0.2.0/24".parse().unwrap(), "", None);
-        list.push("198.51.100.7".parse().unwrap(), "rude", Some(UNIX_EPOCH));
+        list.push("198.51.100.7".parse().unwrap(), "rude", time("9999999999"));
         list.push("198.51.100.8".parse().unwrap(), "", None);
         list.merge();
         registry.put_list("a", list);

@@ -39,7 +39,7 @@ pub const MARKS: u32 = 1 << 17;
 pub const SIEVE_BITS: u32 = 1 << 24;
 /// Words (u64) of the sieve.
 pub const SIEVE_WORDS: u32 = SIEVE_BITS / 64;
-/// Bits of the bitmap of hashed /32s of IPv6.
+/// Bits of the filter of hashed /32s of IPv6.
 pub const FILTER_BITS: u32 = 1 << 20;
 /// Words (u64) of the filter of IPv6.
 pub const FILTER_WORDS: u32 = FILTER_BITS / 64;
@@ -69,7 +69,7 @@ pub struct State {
     pub generation: u32,
     /// By slot.
     pub lengths: [Lengths; SLOTS as usize],
-    /// Keeps the bitmaps at a multiple of a cache line.
+    /// Keeps the marks at a multiple of a cache line.
     pub unused: [u32; 4],
 }
 
