@@ -256,6 +256,12 @@ fn a_list_of_the_configuration_is_followed_and_one_that_vanishes_stays() {
     std::fs::write(&list, format!("192.0.2.0/24\n{}\n", World::address("client1"))).unwrap();
     weir.wait_until("the changed list is in force", |status| status["kernel"]["bans"] == 2);
     assert_eq!(site.get("client1"), None);
+    // It is the configuration's: nobody ends it from elsewhere, and least of all its file.
+    let refused = stderr(&weir.weir(&["ban", "del", "--list", &list.display().to_string()]));
+    assert!(refused.contains("a list of the configuration is changed there"), "{refused}");
+    assert!(list.exists());
+    let refused = stderr(&weir.weir(&["ban", "del", "--list", "unheard-of"]));
+    assert!(refused.contains("there is no list `unheard-of`"), "{refused}");
     std::fs::remove_file(&list).unwrap();
     let deadline = Instant::now() + Duration::from_secs(10);
     while !weir.log().contains("is gone; the list in force stays") {

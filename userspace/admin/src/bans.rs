@@ -54,6 +54,10 @@ pub(crate) const DELETE: Endpoint = Endpoint {
         at_once(with_kernel(&running, |kernel| {
             let began = Instant::now();
             if let Some(name) = request.parameter("list") {
+                check_name(name)?;
+                if !kernel.has_list(name) {
+                    return Err(wrong(format!("there is no list `{name}`")));
+                }
                 let changed = kernel.drop_list(name).map_err(refused)?;
                 return Ok(Answer::json(&told(kernel, &changed, began)));
             }
@@ -158,11 +162,7 @@ fn load(running: &Rc<Running>, request: Request) -> Answering {
 fn load_now(kernel: &Kernel, request: &Request) -> Result<Answer, Answer> {
     let began = Instant::now();
     let name = request.parameter("list").unwrap_or(LIST_DEFAULT);
-    let is_named = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    if name.is_empty() || name.starts_with('.') || !name.bytes().all(is_named) {
-        let message = format!("`{name}` is no name of a list: letters, digits, `.`, `_` or `-`");
-        return Err(wrong(message));
-    }
+    check_name(name)?;
     let force = request.flag("force");
     let mut list = List::new(SystemTime::now(), request.flag("dry-run"));
     let now = SystemTime::now();
@@ -187,6 +187,20 @@ fn load_now(kernel: &Kernel, request: &Request) -> Result<Answer, Answer> {
         skipped_lines: report.first.iter().map(ToString::to_string).collect(),
         ..told(kernel, &loaded.changed, began)
     }))
+}
+
+/// Lists that are loaded have names without a slash; those of the configuration are paths, and are not
+/// loaded or ended from here.
+fn check_name(name: &str) -> Result<(), Answer> {
+    let is_named = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if name.is_empty() || name.starts_with('.') || !name.bytes().all(is_named) {
+        let message = format!(
+            "`{name}` is no name of a loaded list (letters, digits, `.`, `_`, `-`); \
+             a list of the configuration is changed there"
+        );
+        return Err(wrong(message));
+    }
+    Ok(())
 }
 
 fn wrong(message: impl std::fmt::Display) -> Answer {

@@ -34,6 +34,12 @@ impl Kernel {
         self.state().banned
     }
 
+    /// Whether there is a list of this name.
+    #[must_use]
+    pub fn has_list(&self, name: &str) -> bool {
+        self.state().registry.lists().iter().any(|list| list.name == name)
+    }
+
     /// What happens to packets of an address, and what was counted for the ban that decides.
     #[must_use]
     pub fn test(&self, address: IpAddr) -> (Decision, Hits) {

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -107,7 +108,8 @@ impl Store {
 
     /// Writes a list as the registry holds it; it counts once [`Store::keep_list`] was called.
     pub(crate) fn write_list(&self, name: &str, registry: &Registry) -> io::Result<()> {
-        let mut file = BufWriter::with_capacity(1 << 20, File::create(self.next(name))?);
+        let mut file =
+            BufWriter::with_capacity(1 << 20, private().truncate(true).open(self.next(name))?);
         let Some(state) = registry.lists().into_iter().find(|list| list.name == name) else {
             return Ok(());
         };
@@ -142,11 +144,12 @@ impl Store {
     }
 
     fn list(&self, name: &str) -> PathBuf {
-        self.folder.join(LISTS).join(name)
+        // A path for a name would lead out of the folder, to a file of the operator's.
+        self.folder.join(LISTS).join(name.replace('/', "~"))
     }
 
     fn next(&self, name: &str) -> PathBuf {
-        self.folder.join(LISTS).join(format!("{name}{NEXT}"))
+        self.list(&format!("{name}{NEXT}"))
     }
 
     /// What the journal comes to, and the lists that it took prefixes from.
@@ -205,7 +208,7 @@ impl Store {
         registry.live().for_each(|ban| ban_line(ban, &mut text));
         registry.allowed().iter().for_each(|cidr| text += &format!("allow\t{cidr}\n"));
         let next = self.folder.join(format!("{JOURNAL}{NEXT}"));
-        let mut file = File::create(&next)?;
+        let mut file = private().truncate(true).open(&next)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         std::fs::rename(next, self.folder.join(JOURNAL))?;
@@ -217,8 +220,15 @@ impl Store {
 /// A name that no list has: `~` is not allowed in one.
 const NEXT: &str = "~next";
 
+/// Who is banned, and why, is nobody else's business.
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).mode(0o600);
+    options
+}
+
 fn journal(folder: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).open(folder.join(JOURNAL))
+    private().append(true).open(folder.join(JOURNAL))
 }
 
 fn read_list(path: &Path) -> io::Result<List> {
