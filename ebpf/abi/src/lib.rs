@@ -6,8 +6,13 @@
 #![forbid(unsafe_code)]
 
 pub mod ban;
+pub mod checksum;
 pub mod verdict;
+pub mod vip;
 pub mod wire;
 
-pub use verdict::{Counter, Drop, Pass, Verdict};
-pub use wire::{Address, Flow, Network, Packet, Transport};
+mod packet;
+
+pub use packet::{Address, Packet};
+pub use verdict::{Counter, Drop, End, Pass, Reply, Send, Verdict};
+pub use wire::{Flow, Shape};

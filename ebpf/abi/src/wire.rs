@@ -3,137 +3,114 @@
 //! Written for the verifier: every offset is bounded, every loop is short, every read is checked
 //! against the end of the packet by [`Packet::read`].
 
-use crate::{Drop, Pass, Verdict};
+use crate::{Address, Drop, Packet, Pass, Verdict};
 
 /// VLAN tags that are skipped (802.1ad and 802.1Q).
 pub const VLAN_TAGS_MAX: usize = 2;
 /// IPv6 extension headers that are walked.
 pub const EXTENSIONS_MAX: usize = 6;
 
-const ETHERNET_SIZE: usize = 14;
+/// Bytes of a header.
+pub const ETHERNET_SIZE: usize = 14;
 const VLAN_SIZE: usize = 4;
-const IPV4_SIZE_MIN: usize = 20;
-const IPV6_SIZE: usize = 40;
+/// Bytes of a header.
+pub const IPV4_SIZE_MIN: usize = 20;
+/// Bytes of a header.
+pub const IPV6_SIZE: usize = 40;
 
-const ETHERTYPE_IPV4: u16 = 0x0800;
-const ETHERTYPE_IPV6: u16 = 0x86dd;
+/// As Ethernet numbers it.
+pub const ETHERTYPE_IPV4: u16 = 0x0800;
+/// As Ethernet numbers it.
+pub const ETHERTYPE_IPV6: u16 = 0x86dd;
 const ETHERTYPE_VLAN: u16 = 0x8100;
 const ETHERTYPE_VLAN_OUTER: u16 = 0x88a8;
 
+/// Bits of a header's words for fragments.
+const IPV4_OFFSET: u16 = 0x1fff;
+const IPV4_MORE: u16 = 0x2000;
+const IPV6_OFFSET: u16 = 0xfff8;
+const IPV6_MORE: u16 = 1;
+
 const PROTOCOL_HOP_BY_HOP: u8 = 0;
-const PROTOCOL_TCP: u8 = 6;
-const PROTOCOL_UDP: u8 = 17;
+/// As IP numbers it.
+pub const PROTOCOL_TCP: u8 = 6;
+/// As IP numbers it.
+pub const PROTOCOL_UDP: u8 = 17;
+/// As IP numbers it.
+pub const PROTOCOL_ICMP: u8 = 1;
+/// As IP numbers it.
+pub const PROTOCOL_ICMP6: u8 = 58;
 const PROTOCOL_ROUTING: u8 = 43;
 const PROTOCOL_FRAGMENT: u8 = 44;
 const PROTOCOL_AUTHENTICATION: u8 = 51;
 const PROTOCOL_DESTINATION: u8 = 60;
 
-/// Bytes of a packet from the Ethernet header on.
-pub trait Packet {
-    /// The `N` bytes at `at`; `None` past the end.
-    fn read<const N: usize>(&self, at: usize) -> Option<[u8; N]>;
-
-    /// The number that four bytes are in network order. A machine that reads them at once may do so.
-    #[inline(always)]
-    fn read_u32(&self, at: usize) -> Option<u32> {
-        self.read(at).map(u32::from_be_bytes)
-    }
-
-    /// The number that eight bytes are in network order.
-    #[inline(always)]
-    fn read_u64(&self, at: usize) -> Option<u64> {
-        self.read(at).map(u64::from_be_bytes)
-    }
-
-    /// Bytes of the packet.
-    fn length(&self) -> usize;
-}
-
-impl Packet for &[u8] {
-    fn read<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
-        self.get(at..at.checked_add(N)?)?.try_into().ok()
-    }
-
-    fn length(&self) -> usize {
-        self.len()
-    }
-}
-
-/// An address; one of IPv4 as the mapped one of IPv6 (`::ffff:192.0.2.1`), which is the same host.
-///
-/// Plain numbers instead of variants: the verifier refuses what a compiler leaves undefined.
+/// Who talks to whom, and where in the packet that is said. Plain numbers, so that it can be handed
+/// to a function that the verifier looks at by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Address {
-    /// The first eight bytes, the first of them the most significant.
-    pub high: u64,
-    /// The other eight.
-    pub low: u64,
-}
-
-impl Address {
-    /// An address of IPv4.
-    #[inline(always)]
-    #[must_use]
-    pub const fn v4(address: u32) -> Self {
-        Self { high: 0, low: 0xffff_0000_0000 | address as u64 }
-    }
-
-    /// Whether it is one of IPv4: the lower half of `low`.
-    #[inline(always)]
-    #[must_use]
-    pub const fn is_v4(self) -> bool {
-        self.high == 0 && self.low >> 32 == 0xffff
-    }
-}
-
-/// Where the network header is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Network {
-    /// IPv4, so many bytes from the start of the packet.
-    V4(usize),
-    /// IPv6, likewise.
-    V6(usize),
-}
-
-/// Who talks to whom.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
 pub struct Flow {
-    /// Where that is said.
-    pub network: Network,
     /// The sender.
     pub source: Address,
     /// The receiver.
     pub destination: Address,
-    /// What follows the network headers.
-    pub transport: Transport,
+    /// Of the sender; 0 without ports.
+    pub source_port: u16,
+    /// Of the receiver; 0 without ports.
+    pub destination_port: u16,
+    /// Where the network header is, bytes from the start of the packet.
+    pub network: u16,
+    /// Where the transport header is, or what a fragment carries.
+    pub transport: u16,
+    /// The identification of a fragment; else 0.
+    pub fragment: u32,
+    /// What follows the network headers, as IP numbers it.
+    pub protocol: u8,
+    /// [`V4`] or [`V6`].
+    pub family: u8,
+    /// What was found behind the network headers.
+    pub shape: Shape,
+    /// No more than a filling.
+    pub unused: u8,
 }
 
-/// What follows the network headers.
+/// Of IPv4.
+pub const V4: u8 = 4;
+/// Of IPv6.
+pub const V6: u8 = 6;
+
+/// What was found behind the network headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
-    /// TCP or UDP.
-    Ports {
-        /// 6 or 17.
-        protocol: u8,
-        /// Of the sender.
-        source: u16,
-        /// Of the receiver.
-        destination: u16,
-    },
-    /// Another protocol.
-    Other(u8),
+#[repr(u8)]
+pub enum Shape {
+    /// TCP or UDP, whole.
+    Ports = 0,
+    /// TCP or UDP, and more fragments follow.
+    FirstFragment = 1,
     /// A fragment other than the first: its ports went before.
-    LaterFragment(u8),
+    LaterFragment = 2,
+    /// Another protocol.
+    Other = 3,
     /// More extension headers than [`EXTENSIONS_MAX`].
-    Unparsed,
+    Unparsed = 4,
 }
 
-/// The flow of a packet.
+/// What the headers behind the addresses say.
+#[derive(Clone, Copy)]
+struct Transport {
+    at: usize,
+    ports: u32,
+    fragment: u32,
+    protocol: u8,
+    shape: Shape,
+}
+
+/// Where the network header is and which it is ([`ETHERTYPE_IPV4`], [`ETHERTYPE_IPV6`]).
 ///
 /// # Errors
-/// The verdict of a packet that has none: not IP, or malformed.
+/// The verdict of a packet that is not IP, or malformed.
 #[inline(always)]
-pub fn flow(packet: &impl Packet) -> Result<Flow, Verdict> {
+pub fn network(packet: &impl Packet) -> Result<(usize, u16), Verdict> {
     let mut ethertype = u16::from_be_bytes(read(packet, ETHERNET_SIZE - 2)?);
     let mut at = ETHERNET_SIZE;
     for _ in 0..VLAN_TAGS_MAX {
@@ -143,14 +120,27 @@ pub fn flow(packet: &impl Packet) -> Result<Flow, Verdict> {
         }
     }
     match ethertype {
-        ETHERTYPE_IPV4 => ipv4(packet, at),
-        ETHERTYPE_IPV6 => ipv6(packet, at),
+        ETHERTYPE_IPV4 | ETHERTYPE_IPV6 => Ok((at, ethertype)),
         _ => Err(Verdict::Pass(Pass::NotIp)),
     }
 }
 
+/// The flow of a packet.
+///
+/// # Errors
+/// The verdict of a packet that has none: not IP, or malformed.
 #[inline(always)]
-fn ipv4(packet: &impl Packet, at: usize) -> Result<Flow, Verdict> {
+pub fn flow(packet: &impl Packet) -> Result<Flow, Verdict> {
+    let (at, ethertype) = network(packet)?;
+    if ethertype == ETHERTYPE_IPV4 { ipv4(packet, at) } else { ipv6(packet, at) }
+}
+
+/// The flow of a packet whose IPv4 header is at `at`.
+///
+/// # Errors
+/// The verdict of a packet that is malformed.
+#[inline(always)]
+pub fn ipv4(packet: &impl Packet, at: usize) -> Result<Flow, Verdict> {
     let header: [u8; IPV4_SIZE_MIN] = read(packet, at)?;
     let header_size = usize::from(header[0] & 0x0f) * 4;
     let total_size = usize::from(u16::from_be_bytes([header[2], header[3]]));
@@ -161,34 +151,50 @@ fn ipv4(packet: &impl Packet, at: usize) -> Result<Flow, Verdict> {
     if !is_consistent {
         return Err(MALFORMED);
     }
-    let protocol = header[9];
-    let fragment_offset = u16::from_be_bytes([header[6] & 0x1f, header[7]]);
-    let transport = if fragment_offset == 0 {
-        transport(packet, at + header_size, protocol)?
-    } else {
-        Transport::LaterFragment(protocol)
+    let (flags, identification) =
+        (u16::from_be_bytes([header[6], header[7]]), u16::from_be_bytes([header[4], header[5]]));
+    let part = Part {
+        is_later: flags & IPV4_OFFSET != 0,
+        has_more: flags & IPV4_MORE != 0,
+        identification: u32::from(identification),
     };
-    Ok(Flow {
-        network: Network::V4(at),
-        source: Address::v4(packet.read_u32(at + 12).ok_or(MALFORMED)?),
-        destination: Address::v4(packet.read_u32(at + 16).ok_or(MALFORMED)?),
-        transport,
-    })
+    let source = Address::v4(packet.read_u32(at + 12).ok_or(MALFORMED)?);
+    let destination = Address::v4(packet.read_u32(at + 16).ok_or(MALFORMED)?);
+    let transport = transport(packet, at + header_size, header[9], part)?;
+    Ok(whole(at, V4, source, destination, transport))
 }
 
+/// The flow of a packet whose IPv6 header is at `at`.
+///
+/// # Errors
+/// The verdict of a packet that is malformed.
 #[inline(always)]
-fn ipv6(packet: &impl Packet, at: usize) -> Result<Flow, Verdict> {
+pub fn ipv6(packet: &impl Packet, at: usize) -> Result<Flow, Verdict> {
     let [first, _, _, _, size_high, size_low, next, _]: [u8; 8] = read(packet, at)?;
     let payload_size = usize::from(u16::from_be_bytes([size_high, size_low]));
     if first >> 4 != 6 || at + IPV6_SIZE + payload_size > packet.length() {
         return Err(MALFORMED);
     }
-    Ok(Flow {
-        network: Network::V6(at),
-        source: address6(packet, at + 8)?,
-        destination: address6(packet, at + 24)?,
-        transport: extensions(packet, at + IPV6_SIZE, next)?,
-    })
+    let (source, destination) = (address6(packet, at + 8)?, address6(packet, at + 24)?);
+    let transport = behind_extensions(packet, at + IPV6_SIZE, next)?;
+    Ok(whole(at, V6, source, destination, transport))
+}
+
+#[inline(always)]
+fn whole(at: usize, family: u8, source: Address, destination: Address, found: Transport) -> Flow {
+    Flow {
+        source,
+        destination,
+        source_port: (found.ports >> 16) as u16,
+        destination_port: found.ports as u16,
+        network: at as u16,
+        transport: found.at as u16,
+        fragment: found.fragment,
+        protocol: found.protocol,
+        family,
+        shape: found.shape,
+        unused: 0,
+    }
 }
 
 #[inline(always)]
@@ -199,55 +205,123 @@ fn address6(packet: &impl Packet, at: usize) -> Result<Address, Verdict> {
     }
 }
 
-/// Walks the extension headers to the transport.
+/// The transport behind extension headers, if there are any.
 #[inline(always)]
-fn extensions(packet: &impl Packet, at: usize, next: u8) -> Result<Transport, Verdict> {
-    let (mut at, mut next) = (at, next);
-    for _ in 0..EXTENSIONS_MAX {
-        let size = match next {
-            PROTOCOL_HOP_BY_HOP | PROTOCOL_ROUTING | PROTOCOL_DESTINATION => {
-                let [following, length]: [u8; 2] = read(packet, at)?;
-                next = following;
-                (usize::from(length) + 1) * 8
-            }
-            PROTOCOL_AUTHENTICATION => {
-                let [following, length]: [u8; 2] = read(packet, at)?;
-                next = following;
-                (usize::from(length) + 2) * 4
-            }
-            PROTOCOL_FRAGMENT => {
-                let [following, _, high, low]: [u8; 4] = read(packet, at)?;
-                if u16::from_be_bytes([high, low]) & 0xfff8 != 0 {
-                    return Ok(Transport::LaterFragment(following));
-                }
-                next = following;
-                8
-            }
-            _ => return transport(packet, at, next),
-        };
-        at += size;
+fn behind_extensions(packet: &impl Packet, at: usize, next: u8) -> Result<Transport, Verdict> {
+    if !is_extension(next) {
+        return transport(packet, at, next, Part::WHOLE);
     }
-    match next {
-        PROTOCOL_HOP_BY_HOP
-        | PROTOCOL_ROUTING
-        | PROTOCOL_DESTINATION
-        | PROTOCOL_FRAGMENT
-        | PROTOCOL_AUTHENTICATION => Ok(Transport::Unparsed),
-        _ => transport(packet, at, next),
+    let walked = packet.walk(at, next);
+    if walked.has(Walked::MALFORMED) {
+        return Err(MALFORMED);
+    }
+    let (at, protocol) = (walked.0 as u16 as usize, (walked.0 >> 16) as u8);
+    if walked.has(Walked::UNPARSED) {
+        return Ok(Transport { at, ports: 0, fragment: 0, protocol, shape: Shape::Unparsed });
+    }
+    let part = Part {
+        is_later: walked.has(Walked::LATER),
+        has_more: walked.has(Walked::MORE),
+        identification: (walked.0 >> 32) as u32,
+    };
+    transport(packet, at, protocol, part)
+}
+
+/// Where a walk along extension headers ended, as one number: where the next header is and which it
+/// is, what is to be said of it, the identification of a fragment (16, 8, 8, 32 bits).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Walked(pub u64);
+
+impl Walked {
+    const MALFORMED: u64 = 1 << 24;
+    const UNPARSED: u64 = 1 << 25;
+    const LATER: u64 = 1 << 26;
+    const MORE: u64 = 1 << 27;
+
+    #[inline(always)]
+    const fn has(self, what: u64) -> bool {
+        self.0 & what != 0
     }
 }
 
 #[inline(always)]
-fn transport(packet: &impl Packet, at: usize, protocol: u8) -> Result<Transport, Verdict> {
-    if protocol != PROTOCOL_TCP && protocol != PROTOCOL_UDP {
-        return Ok(Transport::Other(protocol));
+const fn is_extension(next: u8) -> bool {
+    matches!(
+        next,
+        PROTOCOL_HOP_BY_HOP
+            | PROTOCOL_ROUTING
+            | PROTOCOL_DESTINATION
+            | PROTOCOL_FRAGMENT
+            | PROTOCOL_AUTHENTICATION
+    )
+}
+
+/// Walks along extension headers, from the one of this kind at `at`.
+#[inline(always)]
+pub fn walk(packet: &impl Packet, at: usize, next: u8) -> Walked {
+    const MALFORMED: Walked = Walked(Walked::MALFORMED);
+    let (mut at, mut next, mut found) = (at, next, 0);
+    for _ in 0..EXTENSIONS_MAX {
+        if !is_extension(next) {
+            break;
+        }
+        let Some([following, length, high, low]) = packet.read::<4>(at) else { return MALFORMED };
+        let size = match next {
+            PROTOCOL_FRAGMENT => {
+                let Some(identification) = packet.read_u32(at + 4) else { return MALFORMED };
+                let offset = u16::from_be_bytes([high, low]);
+                found = u64::from(identification) << 32;
+                if offset & IPV6_MORE != 0 {
+                    found |= Walked::MORE;
+                }
+                if offset & IPV6_OFFSET != 0 {
+                    let end = (at + 8) as u64 & 0xffff | u64::from(following) << 16;
+                    return Walked(found | Walked::LATER | end);
+                }
+                8
+            }
+            PROTOCOL_AUTHENTICATION => (usize::from(length) + 2) * 4,
+            _ => (usize::from(length) + 1) * 8,
+        };
+        next = following;
+        at += size;
     }
-    let [source_high, source_low, destination_high, destination_low]: [u8; 4] = read(packet, at)?;
-    Ok(Transport::Ports {
-        protocol,
-        source: u16::from_be_bytes([source_high, source_low]),
-        destination: u16::from_be_bytes([destination_high, destination_low]),
-    })
+    if is_extension(next) {
+        found |= Walked::UNPARSED;
+    }
+    Walked(found | at as u64 & 0xffff | u64::from(next) << 16)
+}
+
+/// Which part of a datagram a packet is.
+#[derive(Clone, Copy)]
+struct Part {
+    is_later: bool,
+    has_more: bool,
+    identification: u32,
+}
+
+impl Part {
+    const WHOLE: Self = Self { is_later: false, has_more: false, identification: 0 };
+}
+
+#[inline(always)]
+fn transport(
+    packet: &impl Packet,
+    at: usize,
+    protocol: u8,
+    part: Part,
+) -> Result<Transport, Verdict> {
+    let fragment = if part.is_later || part.has_more { part.identification } else { 0 };
+    let found = Transport { at, ports: 0, fragment, protocol, shape: Shape::Other };
+    if part.is_later {
+        return Ok(Transport { shape: Shape::LaterFragment, ..found });
+    }
+    if protocol != PROTOCOL_TCP && protocol != PROTOCOL_UDP {
+        return Ok(found);
+    }
+    let ports = packet.read_u32(at).ok_or(MALFORMED)?;
+    let shape = if part.has_more { Shape::FirstFragment } else { Shape::Ports };
+    Ok(Transport { ports, shape, ..found })
 }
 
 const MALFORMED: Verdict = Verdict::Drop(Drop::Malformed);
@@ -314,28 +388,41 @@ mod tests {
         header
     }
 
-    const TCP: Transport = Transport::Ports { protocol: 6, source: 40_000, destination: 80 };
+    /// Shape, protocol and ports of a flow.
+    type Found = (Shape, u8, u16, u16);
 
-    fn transport_of(packet: &[u8]) -> Result<Transport, Verdict> {
-        flow(&packet).map(|flow| flow.transport)
+    const TCP: Found = (Shape::Ports, 6, 40_000, 80);
+
+    fn transport_of(packet: &[u8]) -> Result<Found, Verdict> {
+        let found =
+            |flow: Flow| (flow.shape, flow.protocol, flow.source_port, flow.destination_port);
+        flow(&packet).map(found)
     }
 
     #[test]
     fn reads_addresses_and_ports() {
         let packet = ethernet(&[], ETHERTYPE_IPV4, &ipv4(&[], 0, 6, &tcp()));
         let expected = Flow {
-            network: Network::V4(ETHERNET_SIZE),
             source: Address::v4(u32::from_be_bytes(V4_SOURCE)),
             destination: Address::v4(u32::from_be_bytes(V4_DESTINATION)),
-            transport: TCP,
+            source_port: 40_000,
+            destination_port: 80,
+            network: 14,
+            transport: 34,
+            fragment: 0,
+            protocol: 6,
+            family: V4,
+            shape: Shape::Ports,
+            unused: 0,
         };
         assert_eq!(flow(&packet.as_slice()), Ok(expected));
         let packet = ethernet(&[], ETHERTYPE_IPV6, &ipv6(6, &tcp()));
         let expected = Flow {
-            network: Network::V6(ETHERNET_SIZE),
             source: Address { high: 0x0101_0101_0101_0101, low: 0x0101_0101_0101_0101 },
             destination: Address { high: 0x0202_0202_0202_0202, low: 0x0202_0202_0202_0202 },
-            transport: TCP,
+            transport: 54,
+            family: V6,
+            ..expected
         };
         assert_eq!(flow(&packet.as_slice()), Ok(expected));
     }
@@ -357,13 +444,10 @@ mod tests {
     fn ipv4_options_and_fragments() {
         for (packet, expected) in [
             (ipv4(&[1; 4], 0, 6, &tcp()), Ok(TCP)),
-            (
-                ipv4(&[1; 40], 0, 17, &tcp()),
-                Ok(Transport::Ports { protocol: 17, source: 40_000, destination: 80 }),
-            ),
-            (ipv4(&[], 0x2000, 6, &tcp()), Ok(TCP)),
-            (ipv4(&[], 185, 6, &[0; 8]), Ok(Transport::LaterFragment(6))),
-            (ipv4(&[], 0, 1, &[8, 0]), Ok(Transport::Other(1))),
+            (ipv4(&[1; 40], 0, 17, &tcp()), Ok((Shape::Ports, 17, 40_000, 80))),
+            (ipv4(&[], 0x2000, 6, &tcp()), Ok((Shape::FirstFragment, 6, 40_000, 80))),
+            (ipv4(&[], 185, 6, &[0; 8]), Ok((Shape::LaterFragment, 6, 0, 0))),
+            (ipv4(&[], 0, 1, &[8, 0]), Ok((Shape::Other, 1, 0, 0))),
             (ipv4(&[], 0, 6, &[0; 3]), Err(MALFORMED)),
         ] {
             assert_eq!(transport_of(&ethernet(&[], ETHERTYPE_IPV4, &packet)), expected);
@@ -385,7 +469,8 @@ mod tests {
         for count in 0..=EXTENSIONS_MAX {
             assert_eq!(transport_of(&chain(count)), Ok(TCP), "{count}");
         }
-        assert_eq!(transport_of(&chain(EXTENSIONS_MAX + 1)), Ok(Transport::Unparsed));
+        let unparsed = Ok((Shape::Unparsed, PROTOCOL_DESTINATION, 0, 0));
+        assert_eq!(transport_of(&chain(EXTENSIONS_MAX + 1)), unparsed);
     }
 
     #[test]

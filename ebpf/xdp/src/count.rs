@@ -2,16 +2,16 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::PerCpuArray;
-use weir_abi::{Counter, Verdict};
+use weir_abi::{Counter, End, Verdict};
 
 /// By `Verdict::index`.
 #[map]
-static VERDICTS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(Verdict::ALL.len() as u32, 0);
+static VERDICTS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(Verdict::COUNT, 0);
 
 /// Counts a packet; answers how many of its kind this CPU has seen.
 #[inline(always)]
-pub fn verdict(verdict: Verdict, length: usize) -> u64 {
-    let Some(counter) = VERDICTS.get_ptr_mut(verdict.index()) else { return 0 };
+pub fn end(end: End, length: usize) -> u64 {
+    let Some(counter) = VERDICTS.get_ptr_mut(end.index()) else { return 0 };
     // SAFETY: the pointer is to this CPU's own value, and nothing else on this CPU runs meanwhile.
     let counter = unsafe { &mut *counter };
     counter.packets += 1;

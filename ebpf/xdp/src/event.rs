@@ -5,7 +5,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{PerCpuArray, RingBuf};
 use core::ptr::read_volatile;
 use weir_abi::ban::{Event, EventMeter, LENGTH_WORD, RECORD6_FLAG, State};
-use weir_abi::{Address, Network, Packet, Verdict};
+use weir_abi::{Address, Packet, Verdict};
 
 /// Events a CPU tells in a second.
 const RATE_MAX: u32 = 1_000;
@@ -31,7 +31,7 @@ pub fn tell(
     state: *const State,
     record: *const [u32; 8],
     packet: &impl Packet,
-    network: Network,
+    source: Address,
     verdict: Verdict,
 ) {
     // SAFETY: the value of an array map, never freed while the program runs.
@@ -57,7 +57,7 @@ pub fn tell(
     entry.write(Event {
         // SAFETY: a helper without arguments.
         time: unsafe { bpf_ktime_get_ns() },
-        source: source(packet, network),
+        source: [source.high.to_be(), source.low.to_be()],
         size: packet.length() as u32,
         length: length as u8,
         verdict: verdict.index() as u8,
@@ -65,13 +65,4 @@ pub fn tell(
         unused: 0,
     });
     entry.submit(0);
-}
-
-/// The sender in network order; of IPv4 as a mapped address.
-#[inline(always)]
-fn source(packet: &impl Packet, network: Network) -> [u64; 2] {
-    match network {
-        Network::V4(at) => [0, Address::v4(packet.read_u32(at + 12).unwrap_or(0)).low.to_be()],
-        Network::V6(at) => [8, 16].map(|half| packet.read_u64(at + half).unwrap_or(0).to_be()),
-    }
 }

@@ -9,6 +9,7 @@ mod frame;
 mod hit;
 pub mod sample;
 mod tables;
+pub mod vip;
 
 pub use frame::Frame;
 

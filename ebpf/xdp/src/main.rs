@@ -2,39 +2,66 @@
 #![no_std]
 #![no_main]
 
-use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
+use aya_ebpf::bindings::xdp_md;
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
+use aya_ebpf::helpers::bpf_redirect;
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
-use weir_abi::{Packet, Pass, Transport, Verdict, wire};
-use weir_xdp::{Frame, admit, count, sample};
+use weir_abi::wire::{self, ETHERTYPE_IPV4};
+use weir_abi::{End, Flow, Packet, Pass, Shape, Verdict};
+use weir_xdp::{Frame, admit, count, sample, vip};
 
 #[inline(always)]
-fn balance(packet: &impl Packet) -> Result<Verdict, Verdict> {
-    let flow = wire::flow(packet)?; // headers → Flow          (abi/src/wire.rs, host-tested)
-    let admitted = admit::source(packet, flow.network)?; // allow, ban (admit.rs)
-    Ok(pass(flow.transport, admitted))
+fn balance(frame: &Frame) -> Result<End, End> {
+    let end = match wire::network(frame)? {
+        (at, ETHERTYPE_IPV4) => ip(frame, wire::ipv4(frame, at))?,
+        (at, _) => End(weir_ipv6(frame.0, at as u32)),
+    };
+    Ok(if end == End::SERVE { vip::serve(frame) } else { end }) // which backend, and how (vip/mod.rs)
+}
+
+/// The first steps of a packet whose headers were read (abi/src/wire.rs, host-tested).
+#[inline(always)]
+fn ip(frame: &Frame, flow: Result<Flow, Verdict>) -> Result<End, End> {
+    let flow = flow?;
+    let admitted = admit::source(frame, &flow)?; // allow, ban  (admit.rs)
+    Ok(vip::note(&flow, pass(flow.shape, admitted))) // for a VIP? (vip/mod.rs)
+}
+
+/// The same way for IPv6. Exported, so that the verifier looks at it by itself: both together are
+/// more than it can follow.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn weir_ipv6(context: *mut xdp_md, at: u32) -> u64 {
+    let frame = Frame(context);
+    let (Ok(end) | Err(end)) = ip(&frame, wire::ipv6(&frame, at as usize & 31));
+    end.0
 }
 
 /// What nothing objects to goes on to the kernel's network stack.
 #[inline(always)]
-fn pass(transport: Transport, admitted: Pass) -> Verdict {
-    match (transport, admitted) {
-        (Transport::Unparsed, Pass::Clean) => Verdict::Pass(Pass::Unparsed),
-        _ => Verdict::Pass(admitted),
+fn pass(shape: Shape, admitted: Pass) -> End {
+    match (shape, admitted) {
+        (Shape::Unparsed, Pass::Clean) => End::of(Verdict::Pass(Pass::Unparsed)),
+        _ => End::of(Verdict::Pass(admitted)),
     }
 }
 
 /// Every packet of the interface.
 #[xdp]
 pub fn weir(context: XdpContext) -> u32 {
-    let frame = Frame(&context);
-    let (Ok(verdict) | Err(verdict)) = balance(&frame);
-    let count = count::verdict(verdict, frame.length());
-    match verdict {
-        Verdict::Pass(_) => XDP_PASS,
-        Verdict::Drop(_) => {
-            sample::drop(&context, verdict, count);
+    let frame = Frame(context.ctx);
+    let size = frame.length();
+    let (Ok(end) | Err(end)) = balance(&frame);
+    let count = count::end(end, size);
+    match end.kind() {
+        End::PASS => XDP_PASS,
+        End::DROP => {
+            sample::drop(&context, end, count);
             XDP_DROP
         }
+        // SAFETY: a helper that notes where the packet is to go.
+        End::SEND if end.interface() != 0 => unsafe { bpf_redirect(end.interface(), 0) as u32 },
+        _ => XDP_TX,
     }
 }

@@ -2,7 +2,8 @@
 
 use aya_ebpf::programs::XdpContext;
 use aya_log_ebpf::debug;
-use weir_abi::{Network, Packet, Verdict, wire};
+use weir_abi::wire::V4;
+use weir_abi::{Drop, End, Packet, wire};
 
 use crate::frame::Frame;
 
@@ -13,27 +14,39 @@ static SAMPLE_EVERY: u64 = 0;
 
 /// Logs a dropped packet if it is its turn; `count` is how many of its kind this CPU has seen.
 #[inline(always)]
-pub fn drop(context: &XdpContext, verdict: Verdict, count: u64) {
+pub fn drop(context: &XdpContext, end: End, count: u64) {
     // SAFETY: the loader replaces the value before the kernel sees it; the compiler must not
     // take the one written here for granted.
     let every = unsafe { core::ptr::read_volatile(&raw const SAMPLE_EVERY) };
     if every == 0 || count % every != 1 % every {
         return;
     }
-    let reason = verdict.reason();
-    let frame = Frame(context);
+    let reason = reason(end);
+    let frame = Frame(context.ctx);
     let Ok(flow) = wire::flow(&frame) else {
         debug!(context, "drop {}, {} so far on this CPU", reason, count);
         return;
     };
-    match flow.network {
-        Network::V4(at) => {
-            let source = frame.read_u32(at + 12).unwrap_or(0);
-            debug!(context, "drop {} from {:i}, {} so far on this CPU", reason, source, count);
-        }
-        Network::V6(at) => {
-            let source = frame.read::<16>(at + 8).unwrap_or([0; 16]);
-            debug!(context, "drop {} from {:i}, {} so far on this CPU", reason, source, count);
-        }
+    if flow.family == V4 {
+        let source = flow.source.low as u32;
+        debug!(context, "drop {} from {:i}, {} so far on this CPU", reason, source, count);
+    } else {
+        let source = frame.read::<16>(usize::from(flow.network) + 8).unwrap_or([0; 16]);
+        debug!(context, "drop {} from {:i}, {} so far on this CPU", reason, source, count);
     }
+}
+
+/// The word for what a packet was dropped for. A table of words would need relocations that the
+/// loader does not know, so they are compared one by one.
+#[inline(always)]
+fn reason(end: End) -> &'static str {
+    let mut word = "";
+    let mut at = 0;
+    while at < Drop::ALL.len() {
+        if core::hint::black_box(end.index()) == Drop::ALL[at] as u32 {
+            word = Drop::ALL[at].name();
+        }
+        at += 1;
+    }
+    word
 }

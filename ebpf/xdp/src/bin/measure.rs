@@ -8,7 +8,8 @@ use aya_ebpf::macros::{map, xdp};
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{HashMap, LpmTrie, PerCpuArray};
 use aya_ebpf::programs::XdpContext;
-use weir_abi::{Network, Packet, Transport, wire};
+use weir_abi::wire::V4;
+use weir_abi::{Address, Packet, wire};
 use weir_xdp::{Frame, admit};
 
 const BPF_F_NO_PREALLOC: u32 = 1;
@@ -36,37 +37,35 @@ fn next_source() -> u32 {
 fn run(
     context: &XdpContext,
     random: bool,
-    stage: impl FnOnce(u32, &Frame<'_>, usize) -> bool,
+    stage: impl FnOnce(u32, &Frame) -> bool,
 ) -> u32 {
-    let frame = Frame(context);
+    let frame = Frame(context.ctx);
     let Ok(flow) = wire::flow(&frame) else { return XDP_ABORTED };
     // Whatever the stage is, the headers must have been read.
-    if flow.transport == Transport::Other(253) {
+    if flow.protocol == 253 || flow.family != V4 {
         return XDP_ABORTED;
     }
-    let Network::V4(at) = flow.network else { return XDP_ABORTED };
-    let Some(read) = frame.read_u32(at + 12) else { return XDP_ABORTED };
-    let source = if random { next_source() } else { read };
-    if stage(source, &frame, at) { XDP_DROP } else { XDP_PASS }
+    let source = if random { next_source() } else { flow.source.low as u32 };
+    if stage(source, &frame) { XDP_DROP } else { XDP_PASS }
 }
 
 #[inline(always)]
-fn without(source: u32, _: &Frame<'_>, _: usize) -> bool {
+fn without(source: u32, _: &Frame) -> bool {
     source == 0
 }
 
 #[inline(always)]
-fn bans(source: u32, frame: &Frame<'_>, at: usize) -> bool {
-    admit::v4(source, frame, Network::V4(at)).is_err()
+fn bans(source: u32, frame: &Frame) -> bool {
+    admit::v4(source, frame, Address::v4(source)).is_err()
 }
 
 #[inline(always)]
-fn trie(source: u32, _: &Frame<'_>, _: usize) -> bool {
+fn trie(source: u32, _: &Frame) -> bool {
     TRIE.get(&Key::new(32, source.to_be_bytes())).is_some()
 }
 
 #[inline(always)]
-fn hash(source: u32, _: &Frame<'_>, _: usize) -> bool {
+fn hash(source: u32, _: &Frame) -> bool {
     // SAFETY: nothing is removed while this is measured.
     unsafe { HASH.get(&source.to_be_bytes()) }.is_some()
 }

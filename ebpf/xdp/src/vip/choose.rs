@@ -1,0 +1,137 @@
+//! Which backend: its slot says so and, while the slot is moving, the flows that are remembered.
+
+use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
+use core::ptr::{read_volatile, write_volatile};
+use weir_abi::vip::{
+    CLOSED, Drops, FlowKey, FlowValue, HashBy, MOVING, NOWHERE, ServerKey, server_id, slot_of,
+};
+use weir_abi::{Drop, End, Flow};
+
+use super::maps;
+use super::way::Way;
+use crate::frame::Frame;
+
+/// A tick of the clock that flows are stamped with: 2^30 ns.
+const TICK_BITS: u64 = 30;
+/// A word of four slots has a number four times.
+const EACH: u64 = 0x0001_0001_0001_0001;
+/// Bytes of a UDP header.
+const UDP_SIZE: usize = 8;
+
+/// Chooses the backend of a packet for a VIP.
+#[inline(always)]
+pub fn backend(frame: &Frame, flow: &Flow, way: &mut Way) -> Result<(), End> {
+    if way.how >> 8 & 0xff == HashBy::QuicCid as u32
+        && let Some(id) = server_id(frame, usize::from(flow.transport) + UDP_SIZE)
+        && let Some(backend) = maps::server(&ServerKey { vip: way.vip, id: id.into() })
+    {
+        way.backend = backend;
+        return Ok(());
+    }
+    by_slot(flow, way, if way.is_new { New } else { Known });
+    if way.backend == u32::from(NOWHERE) {
+        way.count_drop(Drops::NoBackend);
+        return Err(End::dropped(Drop::NoBackend));
+    }
+    Ok(())
+}
+
+/// The same for a packet that only speaks of a flow: nothing is remembered for it.
+#[inline(always)]
+pub fn backend_of(flow: &Flow, way: &mut Way) {
+    by_slot(flow, way, Peek);
+}
+
+#[inline(always)]
+fn by_slot(flow: &Flow, way: &mut Way, tells: Tells) {
+    let slot = slot_of(way.hash);
+    let slots = maps::slots(way.vip, slot >> 2).unwrap_or(u64::from(NOWHERE) * EACH);
+    let now = (slots >> ((slot & 3) * 16)) as u16;
+    way.is_moving = now & MOVING != 0;
+    way.backend = if way.is_moving {
+        weir_moving(flow, way.vip, now.into(), slot, tells as u32)
+    } else {
+        now.into()
+    };
+}
+
+/// What a packet tells of its flow.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+enum Tells {
+    /// It goes on.
+    Known,
+    /// It begins.
+    New,
+    /// Nothing: it is not of the flow.
+    Peek,
+}
+use Tells::{Known, New, Peek};
+
+/// The backend of a flow in a slot that is moving. Exported for the verifier's sake.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn weir_moving(
+    flow: *const Flow,
+    vip: u32,
+    now: u32,
+    slot: u32,
+    tells: u32,
+) -> u32 {
+    let now = now as u16 & !MOVING;
+    if flow.is_null() {
+        return now.into();
+    }
+    // SAFETY: not null, and the verifier checks that the caller hands over a whole one.
+    let key = &FlowKey::of(unsafe { &*flow });
+    let Some(moving) = maps::moving(vip, slot) else { return now.into() };
+    // SAFETY: the value of an array map, freed only after this run.
+    let (before, since) = unsafe {
+        (read_volatile(&raw const (*moving).before), read_volatile(&raw const (*moving).generation))
+    };
+    let (before, is_closed) = (before & !CLOSED, before & CLOSED != 0);
+    if before == NOWHERE {
+        return now.into();
+    }
+    // SAFETY: a helper without arguments.
+    let tick = (unsafe { bpf_ktime_get_coarse_ns() } >> TICK_BITS) as u32;
+    let chosen = if tells == New as u32 {
+        now
+    } else if let Some(known) = remembered(key, since, tick, tells) {
+        if known == before && tells != Peek as u32 {
+            // SAFETY: as above; whoever writes last writes the same.
+            unsafe { write_volatile(&raw mut (*moving).seen, tick) };
+        }
+        return known.into();
+    } else if is_closed {
+        now
+    } else {
+        if tells != Peek as u32 {
+            // SAFETY: as above.
+            unsafe { write_volatile(&raw mut (*moving).seen, tick) };
+        }
+        before
+    };
+    if tells != Peek as u32 {
+        let generation = maps::generation(vip);
+        maps::remember(key, &FlowValue { backend: chosen, generation, seen: tick });
+    }
+    chosen.into()
+}
+
+/// The backend that is remembered since the slot moves, if it lives.
+#[inline(always)]
+fn remembered(key: &FlowKey, since: u16, tick: u32, tells: u32) -> Option<u16> {
+    let value = maps::flow(key)?;
+    // SAFETY: the entry is freed only after this run; if another flow gets it meanwhile, one packet
+    // goes astray.
+    let value = unsafe { &mut *value };
+    if (value.generation.wrapping_sub(since) as i16) < 0 {
+        return None;
+    }
+    if tells != Peek as u32 {
+        value.seen = tick;
+    }
+    let backend = value.backend;
+    maps::backend(backend.into()).filter(|entry| entry.is_alive()).map(|_| backend)
+}

@@ -1,0 +1,106 @@
+//! Layer 4: packets for VIPs. Which VIP, which backend, and how it gets there.
+
+mod choose;
+mod forward;
+mod fragment;
+mod hop;
+mod icmp;
+mod ip;
+mod l2;
+mod maps;
+mod nat;
+mod reply;
+mod tunnel;
+mod way;
+
+use aya_ebpf::bindings::xdp_md;
+use weir_abi::vip::{EntryKind, find, find_own};
+use weir_abi::wire::PROTOCOL_UDP;
+use weir_abi::{Drop, End, Flow, Shape};
+
+use crate::frame::Frame;
+use way::Notes;
+
+const PROTOCOL_IPIP: u8 = 4;
+const PROTOCOL_IPV6: u8 = 41;
+
+/// Notes down a packet that may be for a VIP, or from a backend behind one; others end as `pass` says.
+#[inline(always)]
+pub fn note(flow: &Flow, pass: End) -> End {
+    let (Some(state), Some(notes)) = (maps::state(), maps::notes()) else { return pass };
+    let is_ours = maps::may_know(state, flow.destination)
+        || ((maps::has_nat(state) || is_encapsulated(flow)) && maps::may_know(state, flow.source));
+    if !is_ours {
+        return pass;
+    }
+    notes.flow = *flow;
+    notes.pass = pass.0;
+    End::SERVE
+}
+
+/// Takes the packet of this CPU's notes to its backend, if it is for a VIP. One call follows the
+/// other, so that the stack of one is free for the next.
+#[inline(always)]
+pub fn serve(frame: &Frame) -> End {
+    let Some(notes) = maps::notes() else { return End::GO_ON };
+    let (Ok(end) | Err(end)) = stages(frame, notes);
+    if end == End::GO_ON { End(notes.pass) } else { end }
+}
+
+#[inline(always)]
+fn stages(frame: &Frame, notes: &mut Notes) -> Result<End, End> {
+    let end = match notes.flow.shape {
+        Shape::LaterFragment => End(fragment::weir_follow(frame.0, notes)),
+        Shape::Other => End(icmp::weir_icmp(frame.0, notes)),
+        Shape::Unparsed => return Ok(End::GO_ON),
+        Shape::Ports | Shape::FirstFragment => End(weir_choose(frame.0, notes)),
+    };
+    if end == End::FORWARD { forward::send(frame, notes) } else { Ok(end) }
+}
+
+/// Which VIP, and which of its backends. Exported, so that the verifier looks at it once, not once for
+/// every way on which a packet comes here.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn weir_choose(context: *mut xdp_md, notes: *mut Notes) -> u64 {
+    if notes.is_null() {
+        return End::GO_ON.0;
+    }
+    // SAFETY: not null, and the verifier checks that the caller hands over whole ones.
+    let (Ok(end) | Err(end)) = choose(&Frame(context), unsafe { &mut *notes });
+    end.0
+}
+
+#[inline(always)]
+fn choose(frame: &Frame, notes: &mut Notes) -> Result<End, End> {
+    let Notes { flow, way, .. } = notes;
+    if is_encapsulated(flow) && find_own(&maps::Directory, flow.source).is_some() {
+        return Err(End::dropped(Drop::Loop));
+    }
+    let found = find(&maps::Directory, flow.destination, flow.destination_port, flow.protocol);
+    let Some(entry) = found else { return Ok(nat::note_return(flow, way)) };
+    // SAFETY: the value of an array map, freed only after this run.
+    let entry = unsafe { &*entry };
+    if entry.key >> 24 != EntryKind::Vip as u32 {
+        return Ok(End::GO_ON);
+    }
+    if flow.source == flow.destination {
+        return Err(End::dropped(Drop::Spoofed));
+    }
+    way.begin(frame, flow, entry);
+    choose::backend(frame, flow, way)?;
+    if flow.shape == Shape::FirstFragment {
+        fragment::weir_remember(notes);
+    }
+    Ok(End::FORWARD)
+}
+
+/// Whether it looks like what we send to backends.
+#[inline(always)]
+fn is_encapsulated(flow: &Flow) -> bool {
+    match flow.protocol {
+        PROTOCOL_IPIP | PROTOCOL_IPV6 => true,
+        PROTOCOL_UDP => flow.destination_port == maps::gue_port(),
+        _ => false,
+    }
+}
