@@ -129,9 +129,7 @@ fn on_host(kernel: &Kernel, packet: &[u8]) -> Verdict {
     match kernel.test(source).0 {
         Decision::Banned(_) => Verdict::Drop(weir_abi::Drop::Banned),
         Decision::Allowed { banned_by: Some(_), .. } => Verdict::Pass(weir_abi::Pass::Allowed),
-        _ if flow.shape == weir_abi::Shape::Unparsed => {
-            Verdict::Pass(weir_abi::Pass::Unparsed)
-        }
+        _ if flow.shape == weir_abi::Shape::Unparsed => Verdict::Pass(weir_abi::Pass::Unparsed),
         _ => Verdict::Pass(weir_abi::Pass::Clean),
     }
 }

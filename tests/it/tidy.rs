@@ -16,7 +16,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("userspace/balance", &["model"]),
     ("userspace/health", &["config", "balance", "net", "model"]),
     ("userspace/bans", &["abi", "model"]),
-    ("userspace/l4", &["abi", "bans", "model", "toolchain"]),
+    ("userspace/vips", &["abi"]),
+    ("userspace/l4", &["abi", "balance", "bans", "model", "toolchain", "vips"]),
     ("userspace/l7", &["config", "balance", "net", "model"]),
     ("userspace/admin", &["l4", "l7", "health", "config", "balance", "net", "model"]),
     ("userspace/weir", &["admin", "l4", "l7", "health", "config", "balance", "net", "model"]),
@@ -26,12 +27,13 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Where `unsafe` may stand.
-const UNSAFE: [&str; 5] = [
+const UNSAFE: [&str; 6] = [
     "ebpf/xdp/",
     "userspace/l4/src/batch.rs",
     "userspace/l4/src/datapath.rs",
     "userspace/l4/src/mapped.rs",
     "userspace/l4/src/tables.rs",
+    "userspace/l4/src/vips/maps.rs",
 ];
 
 fn root() -> PathBuf {

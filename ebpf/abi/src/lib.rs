@@ -7,6 +7,7 @@
 
 pub mod ban;
 pub mod checksum;
+pub mod decap;
 pub mod verdict;
 pub mod vip;
 pub mod wire;

@@ -3,7 +3,7 @@
 use aya_ebpf::programs::XdpContext;
 use aya_log_ebpf::debug;
 use weir_abi::wire::V4;
-use weir_abi::{Drop, End, Packet, wire};
+use weir_abi::{End, Packet, wire};
 
 use crate::frame::Frame;
 
@@ -21,7 +21,8 @@ pub fn drop(context: &XdpContext, end: End, count: u64) {
     if every == 0 || count % every != 1 % every {
         return;
     }
-    let reason = reason(end);
+    // A table of words would need relocations that the loader does not know.
+    let reason = end.index();
     let frame = Frame(context.ctx);
     let Ok(flow) = wire::flow(&frame) else {
         debug!(context, "drop {}, {} so far on this CPU", reason, count);
@@ -34,19 +35,4 @@ pub fn drop(context: &XdpContext, end: End, count: u64) {
         let source = frame.read::<16>(usize::from(flow.network) + 8).unwrap_or([0; 16]);
         debug!(context, "drop {} from {:i}, {} so far on this CPU", reason, source, count);
     }
-}
-
-/// The word for what a packet was dropped for. A table of words would need relocations that the
-/// loader does not know, so they are compared one by one.
-#[inline(always)]
-fn reason(end: End) -> &'static str {
-    let mut word = "";
-    let mut at = 0;
-    while at < Drop::ALL.len() {
-        if core::hint::black_box(end.index()) == Drop::ALL[at] as u32 {
-            word = Drop::ALL[at].name();
-        }
-        at += 1;
-    }
-    word
 }

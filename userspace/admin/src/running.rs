@@ -26,6 +26,8 @@ pub struct Running {
     pub generation: Cell<u64>,
     /// Whether it is stopping.
     pub draining: Cell<bool>,
+    /// Counts changes of who serves a VIP.
+    pub vip_moves: Cell<u64>,
     /// Where the status port is bound.
     pub status_address: Cell<Option<SocketAddr>>,
     /// When the process started.

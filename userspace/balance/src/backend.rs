@@ -74,7 +74,7 @@ impl Backend {
         self.address
     }
 
-    /// Its share among the backends of its upstream, at least 1.
+    /// Its share among the backends of its upstream; 0 gets nothing new.
     #[must_use]
     pub fn weight(&self) -> u32 {
         self.weight.load(Ordering::Relaxed)

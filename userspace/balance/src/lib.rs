@@ -7,9 +7,11 @@
 mod algorithm;
 mod backend;
 mod least_requests;
+mod maglev;
 mod round_robin;
 mod upstream;
 
 pub use algorithm::{ALGORITHMS, Algorithm, AlgorithmSpec};
 pub use backend::{Backend, BackendId, Health, OpenRequest};
+pub use maglev::{Member, maglev};
 pub use upstream::{Upstream, build};

@@ -53,7 +53,7 @@ fn reduce(mut weights: Vec<u32>) -> Vec<u32> {
     if sum > u64::from(TURNS_MAX) {
         for weight in &mut weights {
             let scaled = u64::from(*weight) * u64::from(TURNS_MAX) / sum;
-            *weight = u32::try_from(scaled).unwrap_or(TURNS_MAX).max(1);
+            *weight = u32::try_from(scaled).unwrap_or(TURNS_MAX).max((*weight).min(1));
         }
     }
     weights

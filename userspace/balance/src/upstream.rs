@@ -71,8 +71,11 @@ impl Upstream {
     /// The backend for the next request, none of those in `tried`; `None` if no other is usable.
     #[must_use]
     pub fn pick(&self, tried: &[BackendId]) -> Option<&Arc<Backend>> {
-        let usable =
-            |backend: &Backend| backend.health() != Health::Down && !tried.contains(&backend.id());
+        let usable = |backend: &Backend| {
+            backend.health() != Health::Down
+                && backend.weight() > 0
+                && !tried.contains(&backend.id())
+        };
         let index = self.algorithm.pick(&self.backends, &usable)?;
         self.backends.get(index)
     }
@@ -81,7 +84,6 @@ impl Upstream {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::num::NonZeroU16;
     use std::slice;
 
     use weir_model::{AlgorithmName, Target, Weight};
@@ -94,11 +96,21 @@ mod tests {
             .zip(1u16..)
             .map(|(&weight, port)| Target {
                 address: ([127, 0, 0, 1], port).into(),
-                weight: Weight(NonZeroU16::new(weight).unwrap()),
+                weight: Weight(weight),
+                server_id: None,
             })
             .collect();
         let name = "u".to_owned();
-        Upstream::new(&weir_model::Upstream { name, algorithm, targets, health: None }, &[])
+        Upstream::new(
+            &weir_model::Upstream {
+                name,
+                algorithm,
+                targets,
+                health: None,
+                slow_start: std::time::Duration::ZERO,
+            },
+            &[],
+        )
     }
 
     /// How many of `picks` each port gets when every request ends at once.
@@ -127,6 +139,14 @@ mod tests {
             let counts = spread(&upstream, 300);
             assert_eq!(counts.get(&2), None, "{algorithm:?}");
             assert!(counts.values().all(|&count| count == 150), "{algorithm:?} {counts:?}");
+        }
+    }
+
+    #[test]
+    fn a_backend_of_weight_0_gets_nothing() {
+        for (_, algorithm) in AlgorithmName::NAMES {
+            let upstream = upstream(algorithm, &[100, 0, 65_535]);
+            assert_eq!(spread(&upstream, 1_000).get(&2), None, "{algorithm:?}");
         }
     }
 
@@ -160,7 +180,7 @@ mod tests {
         assert_eq!(after[0].backends[0].failures(), 1);
         before.backends[0].set_health(Health::Down);
         let mut policy = before.policy.clone();
-        policy.targets[0].weight = Weight(NonZeroU16::new(7).unwrap());
+        policy.targets[0].weight = Weight(7);
         let planned = build(slice::from_ref(&policy), slice::from_ref(&before));
         assert_eq!(before.backends[0].weight(), 100, "a plan changes nothing");
         planned[0].activate();

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use weir_model::{BanFile, Bans, Cidr, Kernel, KernelMode};
+use weir_model::{BanFile, Bans, Cidr, Kernel, KernelMode, Tunnel};
 
 use crate::key::{Key, Table, scalar};
 use crate::mistake::Mistakes;
@@ -24,10 +24,27 @@ pub(crate) const KEYS: &[Key] = &[
     Key::new("allow", "sources that no ban touches", "none", "[10.0.0.0/8, \"2001:db8::/32\"]"),
     Key::new(
         "pin",
-        "folder of a BPF file system in which bans stay in force without a process, or off",
+        "folder of a BPF file system in which bans and VIPs stay in force without a process, or off",
         Kernel::PIN_DEFAULT,
         "off",
     ),
+    Key::new(
+        "flows",
+        "flows that can be remembered while targets change, and those of NAT",
+        "65536",
+        "1000000",
+    ),
+    Key::section("tunnel", "what packets are wrapped in on their way to backends"),
+];
+
+pub(crate) const TUNNEL: &[Key] = &[
+    Key::new(
+        "sources",
+        "where they say they come from, at most one a family; the flow decides on the rest of a prefix",
+        "this host's address towards the backend",
+        "[172.16.0.0/16, \"2001:db8::1\"]",
+    ),
+    Key::new("gue-port", "the UDP port of GUE", "6080", "9886"),
 ];
 
 pub(crate) const BANS: &[Key] = &[
@@ -76,7 +93,38 @@ pub(crate) fn read(root: &Table<'_>, mistakes: &mut Mistakes) -> Kernel {
         pin: table
             .read("pin", mistakes, absolute_or_off)
             .unwrap_or_else(|| Some(Kernel::PIN_DEFAULT.into())),
+        flows: table
+            .read("flows", mistakes, |text| {
+                value::number(text, 1_024..=u64::from(Kernel::FLOWS_MAX))
+            })
+            .and_then(|flows| u32::try_from(flows).ok())
+            .unwrap_or(Kernel::FLOWS_DEFAULT),
+        tunnel: tunnel(&table, mistakes),
     }
+}
+
+fn tunnel(kernel: &Table<'_>, mistakes: &mut Mistakes) -> Tunnel {
+    let default = Tunnel::default();
+    let Some(table) = kernel.section("tunnel", "`tunnel`", TUNNEL, mistakes) else {
+        return default;
+    };
+    let sources = table.values("sources", mistakes, cidr);
+    let count = |is_v4: bool| sources.iter().filter(|it| it.address().is_ipv4() == is_v4).count();
+    if count(true) > 1 || count(false) > 1 {
+        mistakes.add(table.at, "`sources` may hold one of IPv4 and one of IPv6");
+    }
+    if let Some(wide) =
+        sources.iter().find(|it| it.length() == 0 || it.address().is_ipv6() && it.length() < 96)
+    {
+        let message =
+            format!("`sources`: {wide} is too wide: an IPv4 prefix, or one of IPv6 from /96 on");
+        mistakes.add(table.at, message);
+    }
+    let port = table.read("gue-port", mistakes, |text| match value::short(text)? {
+        0 => Err("must be 1 to 65535".to_owned()),
+        port => Ok(port),
+    });
+    Tunnel { sources, gue_port: port.unwrap_or(default.gue_port) }
 }
 
 fn bans(kernel: &Table<'_>, mistakes: &mut Mistakes) -> Bans {

@@ -21,6 +21,7 @@ mod reference;
 mod routes;
 mod upstreams;
 mod value;
+mod vips;
 
 use weir_model::Config;
 
@@ -34,7 +35,8 @@ use key::{Key, Table};
 /// The sections of a configuration.
 pub(crate) const KEYS: &[Key] = &[
     Key::section("kernel", "the XDP side: where it attaches and what it drops"),
-    Key::section("listeners", "what the reactors serve (required)"),
+    Key::section("vips", "what the kernel side balances"),
+    Key::section("listeners", "what the reactors serve (required, but where there are VIPs)"),
     Key::section("routes", "which requests go to which service; the most specific match wins"),
     Key::section("services", "what routes lead to"),
     Key::section("upstreams", "where services lead to"),
@@ -67,8 +69,10 @@ fn read(root: &node::Node, mistakes: &mut Mistakes) -> Option<Config> {
     let root = Table::open(root, "the configuration", KEYS, mistakes)?;
     let mut upstreams = upstreams::read(&root, mistakes);
     let services = routes::read_services(&root, &mut upstreams, mistakes);
+    let kernel = kernel::read(&root, mistakes);
     Some(Config {
-        kernel: kernel::read(&root, mistakes),
+        vips: vips::read(&root, &kernel, &upstreams, mistakes),
+        kernel,
         listeners: listeners::read(&root, mistakes),
         routes: routes::read_routes(&root, &services, mistakes),
         services: services.into_iter().map(|named| named.value).collect(),

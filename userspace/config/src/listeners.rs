@@ -40,8 +40,9 @@ const PROTOCOLS_LATER: [&str; 2] = ["http2", "tcp"];
 
 pub(crate) fn read(root: &Table<'_>, mistakes: &mut Mistakes) -> Vec<Listener> {
     let nodes = root.list("listeners", mistakes);
-    if root.get("listeners").is_none() || (nodes.is_empty() && mistakes.is_empty()) {
-        mistakes.add(root.at, "the configuration needs `listeners` with at least one");
+    let is_empty = root.get("listeners").is_none() || (nodes.is_empty() && mistakes.is_empty());
+    if is_empty && root.get("vips").is_none() {
+        mistakes.add(root.at, "the configuration needs `listeners` or `vips` with at least one");
     }
     let named: Vec<_> = nodes.iter().filter_map(|node| listener(node, mistakes)).collect();
     check_unique("listener", &named, mistakes);

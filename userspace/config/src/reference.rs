@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::key::Key;
-use crate::{kernel, listeners, process, routes, upstreams};
+use crate::{kernel, listeners, process, routes, upstreams, vips};
 
 /// Every section: where its keys stand, and which they are.
 const SECTIONS: &[(&str, &[Key])] = &[
@@ -11,6 +11,8 @@ const SECTIONS: &[(&str, &[Key])] = &[
     ("kernel", kernel::KEYS),
     ("kernel.bans", kernel::BANS),
     ("kernel.bans.files[]", kernel::FILE),
+    ("kernel.tunnel", kernel::TUNNEL),
+    ("vips[]", vips::KEYS),
     ("listeners[]", listeners::KEYS),
     ("listeners[].limits", listeners::LIMITS),
     ("listeners[].timeouts", listeners::TIMEOUTS),

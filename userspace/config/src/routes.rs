@@ -74,7 +74,7 @@ fn route(
     Some(Named { at: node.at, name: name.clone(), value: Route { name, hosts, paths, service } })
 }
 
-fn find<T>(what: &str, name: &str, among: &[Named<T>]) -> Result<usize, String> {
+pub(crate) fn find<T>(what: &str, name: &str, among: &[Named<T>]) -> Result<usize, String> {
     among.iter().position(|named| named.name == name).ok_or_else(|| {
         unknown(&format!("{what} `{name}`"), name, among.iter().map(|named| named.name.as_str()))
     })
@@ -173,13 +173,19 @@ fn url(text: &str) -> Result<Target, String> {
     let address = text.strip_prefix("http://").ok_or_else(refused)?;
     let address = address.strip_suffix('/').unwrap_or(address);
     let address = value::address(address).map_err(|error| format!("{}: {error}", refused()))?;
-    Ok(Target { address, weight: Weight::default() })
+    Ok(Target { address, weight: Weight::default(), server_id: None })
 }
 
 fn of_one(name: &str, target: Target) -> Upstream {
     let algorithm = AlgorithmName::default();
     // The characters around the name keep it apart from every configured one.
-    Upstream { name: format!("url({name})"), algorithm, targets: vec![target], health: None }
+    Upstream {
+        name: format!("url({name})"),
+        algorithm,
+        targets: vec![target],
+        health: None,
+        slow_start: std::time::Duration::ZERO,
+    }
 }
 
 fn timeouts(service: &Table<'_>, mistakes: &mut Mistakes) -> ServiceTimeouts {

@@ -1,6 +1,5 @@
 //! The `upstreams:` section.
 
-use std::num::NonZeroU16;
 use std::time::Duration;
 
 use weir_model::{ActiveCheck, AlgorithmName, CheckKind, Target, Upstream, Weight};
@@ -28,11 +27,18 @@ pub(crate) const KEYS: &[Key] = &[
         "[{ address: 10.0.0.5:9000, weight: 200 }, 10.0.0.6:9000]",
     ),
     Key::section("health", "how backends are watched"),
+    Key::new(
+        "slow-start",
+        "how long a backend of a VIP takes to its full share, or away from it",
+        "at once",
+        "30s",
+    ),
 ];
 
 pub(crate) const TARGET: &[Key] = &[
     Key::new("address", "where it listens (required)", "", "10.0.0.5:9000"),
-    Key::new("weight", "its share, 1 to 65535", "100", "200"),
+    Key::new("weight", "its share, 0 to 65535; with 0 it gets nothing new", "100", "200"),
+    Key::new("server-id", "what QUIC connection ids call it, 0 to 65535", "none", "7"),
 ];
 
 pub(crate) const HEALTH: &[Key] = &[Key::section("active", "probes of their own")];
@@ -73,6 +79,11 @@ fn upstream(node: &Node, mistakes: &mut Mistakes) -> Option<Named<Upstream>> {
         if targets.iter().any(|other| other.address == target.address) {
             mistakes.add(node.at, format!("target {} stands here twice", target.address));
         }
+        if let Some(id) = target.server_id
+            && targets.iter().any(|other| other.server_id == Some(id))
+        {
+            mistakes.add(node.at, format!("server-id {id} stands here twice"));
+        }
         targets.push(target);
     }
     let health = table.section("health", "`health`", HEALTH, mistakes);
@@ -82,23 +93,21 @@ fn upstream(node: &Node, mistakes: &mut Mistakes) -> Option<Named<Upstream>> {
             .map(|active| check(&active, mistakes))
     });
     let (name, algorithm) = (name?, algorithm.unwrap_or_default());
-    let value = Upstream { name: name.clone(), algorithm, targets, health };
+    let slow_start = table.read("slow-start", mistakes, value::timeout).unwrap_or_default();
+    let value = Upstream { name: name.clone(), algorithm, targets, health, slow_start };
     Some(Named { at: node.at, name, value })
 }
 
 fn target(node: &Node, mistakes: &mut Mistakes) -> Option<Target> {
     if matches!(node.value, Value::Scalar(_)) {
         let address = scalar(node, "targets", mistakes, backend_address)?;
-        return Some(Target { address, weight: Weight::default() });
+        return Some(Target { address, weight: Weight::default(), server_id: None });
     }
     let table = Table::open(node, "a target", TARGET, mistakes)?;
     let address = table.require("address", mistakes, backend_address)?;
-    let weight = table.read("weight", mistakes, |text| {
-        let weight = value::number(text, 1..=u64::from(u16::MAX))?;
-        let weight = u16::try_from(weight).ok().and_then(NonZeroU16::new);
-        weight.map(Weight).ok_or_else(|| "out of range".to_owned())
-    });
-    Some(Target { address, weight: weight.unwrap_or_default() })
+    let weight = table.read("weight", mistakes, value::short).map(Weight);
+    let server_id = table.read("server-id", mistakes, value::short);
+    Some(Target { address, weight: weight.unwrap_or_default(), server_id })
 }
 
 fn backend_address(text: &str) -> Result<std::net::SocketAddr, String> {

@@ -81,6 +81,12 @@ pub(crate) fn number(text: &str, range: RangeInclusive<u64>) -> Result<u64, Stri
     number.ok_or_else(|| format!("`{text}` is no whole number from {least} to {most}"))
 }
 
+/// A whole number of 16 bits.
+pub(crate) fn short(text: &str) -> Result<u16, String> {
+    let number = number(text, 0..=u64::from(u16::MAX))?;
+    u16::try_from(number).map_err(|_| "out of range".to_owned())
+}
+
 /// `true` or `false`.
 pub(crate) fn boolean(text: &str) -> Result<bool, String> {
     word(text, &[("true", true), ("false", false)])

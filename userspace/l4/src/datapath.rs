@@ -15,6 +15,8 @@ pub use crate::pins::detach;
 use crate::pins::{MAPS, Pins};
 use crate::samples::Samples;
 pub(crate) use crate::tables::Tables;
+pub(crate) use crate::vips::Vips;
+use crate::vips::maps::Maps;
 use crate::tables::missing;
 use crate::{Attached, Counter, Error};
 
@@ -63,7 +65,7 @@ impl Datapath {
     pub(crate) fn load(
         settings: &weir_model::Kernel,
         log: LogLevel,
-    ) -> Result<(Self, Tables), Error> {
+    ) -> Result<(Self, Tables, Vips), Error> {
         let pins = match &settings.pin {
             None => None,
             Some(folder) => {
@@ -79,15 +81,16 @@ impl Datapath {
             }
         };
         if let Some(pins) = pins.as_ref().filter(|pins| pins.has_maps())
-            && let Some(difference) = pins.difference(&object(log, None)?)
+            && let Some(difference) = pins.difference(&object(settings, log, None)?)
         {
             tracing::warn!("maps of another version are not taken over: {difference}");
             pins.remove_maps();
         }
-        let mut ebpf = object(log, pins.as_ref())?;
+        let mut ebpf = object(settings, log, pins.as_ref())?;
         program(&mut ebpf)?.load().map_err(|error| Error::of(ATTEMPT, &error))?;
         let samples = if log == LogLevel::Debug { Some(Samples::start(&mut ebpf)?) } else { None };
         let tables = Tables::of(&mut ebpf)?;
+        let vips = Vips::new(Maps::of(&mut ebpf)?);
         let datapath = Self {
             verdicts: take(&mut ebpf, "VERDICTS")?,
             events: Mutex::new(take(&mut ebpf, "EVENTS")?),
@@ -95,7 +98,7 @@ impl Datapath {
             program: Mutex::new(Program { ebpf, attached: Vec::new(), pins }),
             _samples: samples,
         };
-        Ok((datapath, tables))
+        Ok((datapath, tables, vips))
     }
 
     /// Attaches to every interface, or to none.
@@ -171,10 +174,17 @@ impl Datapath {
     }
 }
 
-fn object(log: LogLevel, pins: Option<&Pins>) -> Result<Ebpf, Error> {
+fn object(
+    settings: &weir_model::Kernel,
+    log: LogLevel,
+    pins: Option<&Pins>,
+) -> Result<Ebpf, Error> {
     let sample_every = if log == LogLevel::Debug { SAMPLE_EVERY } else { 0 };
     let mut loader = EbpfLoader::new();
     loader.override_global("SAMPLE_EVERY", &sample_every, true);
+    for name in ["FLOWS", "NAT_FLOWS"] {
+        loader.map_max_entries(name, settings.flows);
+    }
     if let Some(pins) = pins {
         for name in MAPS {
             loader.map_pin_path(name, pins.map(name));

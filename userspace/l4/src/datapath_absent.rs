@@ -1,19 +1,23 @@
 //! A build without the kernel side: there is no datapath, and never will be a value of it.
 
+use std::net::SocketAddr;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use weir_abi::ban::Event;
 use weir_bans::{Hits, Registry};
 use weir_model::{Cidr, LogLevel};
 
-use crate::{Attached, Counter, Error};
+use crate::{Attached, Counter, Error, Explained, FlowQuestion, VipStats, Wanted};
 
 /// Has no values.
 pub(crate) enum Datapath {}
 
 /// Has no values.
 pub(crate) enum Tables {}
+
+/// Has no values.
+pub(crate) enum Vips {}
 
 /// Nothing can have been left.
 ///
@@ -27,7 +31,7 @@ impl Datapath {
     pub(crate) fn load(
         _settings: &weir_model::Kernel,
         _log: LogLevel,
-    ) -> Result<(Self, Tables), Error> {
+    ) -> Result<(Self, Tables, Vips), Error> {
         Err(Error::Absent)
     }
 
@@ -60,6 +64,36 @@ impl Datapath {
     }
 
     pub(crate) fn test_run(&self, _packet: &[u8]) -> Result<(u32, Vec<u8>), Error> {
+        match *self {}
+    }
+}
+
+impl Vips {
+    pub(crate) fn apply(&mut self, _wanted: &Wanted, _now: Instant) -> Result<(), Error> {
+        match *self {}
+    }
+
+    pub(crate) fn tick(&mut self, _now: Instant) {
+        match *self {}
+    }
+
+    pub(crate) fn is_under_way(&self, _now: Instant) -> bool {
+        match *self {}
+    }
+
+    pub(crate) fn known_down(&self) -> Vec<SocketAddr> {
+        match *self {}
+    }
+
+    pub(crate) fn set_local(&mut self, _name: &str, _is_local: bool) -> bool {
+        match *self {}
+    }
+
+    pub(crate) fn stats(&self) -> Vec<VipStats> {
+        match *self {}
+    }
+
+    pub(crate) fn explain(&self, _asked: FlowQuestion) -> Explained {
         match *self {}
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,8 +11,8 @@ use std::time::{Duration, Instant, SystemTime};
 use weir_bans::{Hits, Registry};
 use weir_model::{Cidr, LogLevel};
 
-use crate::Error;
-use crate::datapath::{Datapath, Tables};
+use crate::{Error, Explained, FlowQuestion, VipStats, Wanted};
+use crate::datapath::{Datapath, Tables, Vips};
 use crate::store::Store;
 use crate::types::{Attached, Counter};
 
@@ -20,6 +21,7 @@ pub struct Kernel {
     pub(crate) datapath: Datapath,
     pub(crate) capacity: usize,
     state: Mutex<State>,
+    vips: Mutex<Vips>,
     /// One list at a time is loaded from outside.
     pub(crate) loading: AtomicBool,
     pub(crate) watchers: AtomicUsize,
@@ -61,7 +63,7 @@ impl Kernel {
             Some(folder) => restore(folder)?,
         };
         registry.expire(SystemTime::now());
-        let (datapath, mut tables) = Datapath::load(settings, log)?;
+        let (datapath, mut tables, vips) = Datapath::load(settings, log)?;
         tables.tell_time(SystemTime::now());
         let state = State {
             registry,
@@ -79,6 +81,7 @@ impl Kernel {
             datapath,
             capacity: usize::try_from(settings.bans.capacity).unwrap_or(usize::MAX),
             state: Mutex::new(state),
+            vips: Mutex::new(vips),
             loading: AtomicBool::new(false),
             watchers: AtomicUsize::new(0),
         })
@@ -132,6 +135,51 @@ impl Kernel {
     /// The kernel refuses the packet (shorter than an Ethernet header, larger than a page).
     pub fn test_run(&self, packet: &[u8]) -> Result<(u32, Vec<u8>), Error> {
         self.datapath.test_run(packet)
+    }
+
+    /// Puts VIPs in force, or what has changed of them and of their backends.
+    ///
+    /// # Errors
+    /// The kernel has no memory for it, or there are too many.
+    pub fn balance(&self, wanted: &Wanted, now: Instant) -> Result<(), Error> {
+        lock(&self.vips).apply(wanted, now)
+    }
+
+    /// Whether weights are on their way, so that [`Kernel::balance`] has something to do though nothing
+    /// else has changed.
+    #[must_use]
+    pub fn is_under_way(&self, now: Instant) -> bool {
+        lock(&self.vips).is_under_way(now)
+    }
+
+    /// What time brings to VIPs: slots that were moving settle, neighbours are asked for.
+    pub fn tick_vips(&self, now: Instant) {
+        lock(&self.vips).tick(now);
+    }
+
+    /// Backends that were down when another process left what is pinned.
+    #[must_use]
+    pub fn known_down(&self) -> Vec<SocketAddr> {
+        lock(&self.vips).known_down()
+    }
+
+    /// Has the VIP of this name served by listeners of this host, or forwarded again; in force with the
+    /// next [`Kernel::balance`]. False if there is no such VIP.
+    #[must_use]
+    pub fn set_local(&self, name: &str, is_local: bool) -> bool {
+        lock(&self.vips).set_local(name, is_local)
+    }
+
+    /// Every VIP in force, with its counters and backends.
+    #[must_use]
+    pub fn vips(&self) -> Vec<VipStats> {
+        lock(&self.vips).stats()
+    }
+
+    /// Which stage decides what for a flow, from the VIP on.
+    #[must_use]
+    pub fn explain(&self, asked: FlowQuestion) -> Explained {
+        lock(&self.vips).explain(asked)
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {

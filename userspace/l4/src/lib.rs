@@ -12,9 +12,12 @@ mod kernel;
 mod look;
 mod store;
 mod types;
+mod vip_types;
 
 #[cfg(feature = "kernel")]
 mod attach;
+#[cfg(feature = "kernel")]
+mod backend;
 #[cfg(feature = "kernel")]
 mod batch;
 #[cfg(feature = "kernel")]
@@ -27,6 +30,8 @@ mod pins;
 mod samples;
 #[cfg(feature = "kernel")]
 mod tables;
+#[cfg(feature = "kernel")]
+mod vips;
 
 #[cfg(feature = "measure")]
 pub mod measure;
@@ -35,11 +40,16 @@ pub mod measure;
 #[path = "datapath_absent.rs"]
 mod datapath;
 
+#[cfg(feature = "kernel")]
+pub use backend::Decapsulator;
 pub use change::Configured;
 pub use datapath::detach;
 pub use doctor::{Finding, doctor};
 pub use enforce::enforce;
 pub use error::Error;
 pub use kernel::Kernel;
+pub use vip_types::{
+    BackendStats, Explained, FlowQuestion, Pool, PoolMember, VipStats, Wanted,
+};
 pub use types::{AttachMode, Attached, BanHits, Counter, ListStats, Loaded, Seen, Sight, Stats};
 pub use weir_bans::{Changed, Decision, Hits, List, Merged};

@@ -1,5 +1,6 @@
 //! What the benchmark of bans needs: the ban stage beside what others use, in programs of their own.
 
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use aya::maps::Map;
@@ -98,7 +99,7 @@ impl Measured {
         let Some(Map::LpmTrie(map) | Map::HashMap(map)) = self.ebpf.map(name) else {
             return Err(missing(name));
         };
-        batch::update(map, keys, &vec![1; keys.len()])
+        batch::update(map.fd().as_fd(), keys, &vec![1; keys.len()])
             .map_err(|error| Error::of(format!("fill {name}"), &error))
     }
 

@@ -13,8 +13,26 @@ use crate::tables::layout_of;
 use crate::{AttachMode, Error};
 
 /// The maps that outlive a process; the first has the switches.
-pub(crate) const MAPS: [&str; 7] =
-    ["SHARED", "ARENAS", "PREFIXES6", "PENDING_HITS", "VERDICTS", "EVENTS", "EVENT_METERS"];
+pub(crate) const MAPS: [&str; 18] = [
+    "SHARED",
+    "ARENAS",
+    "PREFIXES6",
+    "PENDING_HITS",
+    "VERDICTS",
+    "EVENTS",
+    "EVENT_METERS",
+    "BALANCER",
+    "DIRECTORIES",
+    "SLOT_TABLES",
+    "MOVE_TABLES",
+    "BACKENDS",
+    "FLOWS",
+    "NAT_FLOWS",
+    "FRAGMENTS",
+    "SERVERS",
+    "VIP_COUNTERS",
+    "BACKEND_COUNTERS",
+];
 
 /// Of the BPF file system (linux/magic.h).
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
@@ -143,9 +161,12 @@ fn remove(folder: &Path) {
 
 fn data(map: &Map) -> Option<&MapData> {
     match map {
-        Map::Array(map) | Map::ArrayOfMaps(map) | Map::PerCpuArray(map) | Map::RingBuf(map) => {
-            Some(map)
-        }
+        Map::Array(map)
+        | Map::ArrayOfMaps(map)
+        | Map::PerCpuArray(map)
+        | Map::RingBuf(map)
+        | Map::LruHashMap(map)
+        | Map::HashMap(map) => Some(map),
         _ => None,
     }
 }

@@ -7,7 +7,10 @@ use std::thread::{self, JoinHandle};
 
 use aya::Ebpf;
 use aya_log::EbpfLogger;
+use log::{Log, Metadata, Record};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use weir_abi::Verdict;
 
 use crate::Error;
 
@@ -23,7 +26,8 @@ pub(crate) struct Samples {
 impl Samples {
     pub(crate) fn start(ebpf: &mut Ebpf) -> Result<Self, Error> {
         const ATTEMPT: &str = "read sampled packets";
-        let mut logger = EbpfLogger::init(ebpf).map_err(|error| Error::of(ATTEMPT, &error))?;
+        let logger = EbpfLogger::init_with_logger(ebpf, Words);
+        let mut logger = logger.map_err(|error| Error::of(ATTEMPT, &error))?;
         let ending = Arc::new(AtomicBool::new(false));
         let end = Arc::clone(&ending);
         let read = move || {
@@ -39,6 +43,30 @@ impl Samples {
         let thread = thread.map_err(|error| Error::of(ATTEMPT, &error))?;
         Ok(Self { ending, thread: Some(thread) })
     }
+}
+
+/// Logs what the program says, with words instead of the numbers of verdicts.
+struct Words;
+
+impl Log for Words {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let text = record.args().to_string();
+        let mut words = text.splitn(3, ' ');
+        let (verdict, number, rest) = (words.next(), words.next(), words.next());
+        let index = number.and_then(|number| number.trim_end_matches(',').parse::<usize>().ok());
+        match (verdict, index.and_then(|index| Verdict::ALL.get(index)), rest) {
+            (Some(verdict), Some(known), Some(rest)) => {
+                tracing::debug!("{verdict} {} {rest}", known.reason());
+            }
+            _ => tracing::debug!("{text}"),
+        }
+    }
+
+    fn flush(&self) {}
 }
 
 impl Drop for Samples {

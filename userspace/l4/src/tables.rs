@@ -162,7 +162,7 @@ impl Tables {
         let exact = exact.map_err(|error| Error::of(attempt(prefixes), &error))?;
         let (keys, cells): (Vec<_>, Vec<_>) =
             keys6(&rules6).map(|(key, cell)| (words_of(&key), cell)).unzip();
-        batch::update(exact.map(), &keys, &cells)
+        batch::update(exact.map().fd().as_fd(), &keys, &cells)
             .map_err(|error| Error::of(attempt(prefixes), &error))?;
         let lengths = lengths6(&rules6);
         let next = InForce { arena, memory, exact, lengths, table };

@@ -5,14 +5,16 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::{Kernel, Listener, Route, Service, Upstream};
+use crate::{Kernel, Listener, Route, Service, Upstream, Vip};
 
 /// What `weir.yaml` says. A `Config` that exists is valid: indices point inside, names are unique.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The XDP side.
     pub kernel: Kernel,
-    /// What the reactors serve; never empty.
+    /// What the kernel side balances.
+    pub vips: Vec<Vip>,
+    /// What the reactors serve; empty only where there are VIPs.
     pub listeners: Vec<Listener>,
     /// In the order of the file; the most specific match wins, equal ones in order.
     pub routes: Vec<Route>,

@@ -17,6 +17,32 @@ pub struct Kernel {
     pub allow: Vec<Cidr>,
     /// Folder of a BPF file system in which maps and links outlive the process; `None` is nowhere.
     pub pin: Option<PathBuf>,
+    /// Flows that can be remembered: those of slots that move, and those of NAT.
+    pub flows: u32,
+    /// What packets are wrapped in on their way to backends.
+    pub tunnel: Tunnel,
+}
+
+/// The `kernel.tunnel:` section.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tunnel {
+    /// Where encapsulated packets say they come from, at most one a family; of a prefix longer than
+    /// needed for one address, the flow decides on the rest. A family without one uses the address
+    /// that this host has towards the backend.
+    pub sources: Vec<Cidr>,
+    /// The UDP port of GUE.
+    pub gue_port: u16,
+}
+
+impl Default for Tunnel {
+    fn default() -> Self {
+        Self { sources: Vec::new(), gue_port: Self::GUE_PORT_DEFAULT }
+    }
+}
+
+impl Tunnel {
+    /// The port that IANA gave to GUE.
+    pub const GUE_PORT_DEFAULT: u16 = 6080;
 }
 
 impl Default for Kernel {
@@ -27,6 +53,8 @@ impl Default for Kernel {
             bans: Bans::default(),
             allow: Vec::new(),
             pin: None,
+            flows: Self::FLOWS_DEFAULT,
+            tunnel: Tunnel::default(),
         }
     }
 }
@@ -83,6 +111,10 @@ impl Default for Bans {
 impl Kernel {
     /// Where maps and links outlive the process unless configured.
     pub const PIN_DEFAULT: &str = "/sys/fs/bpf/weir";
+    /// Flows that can be remembered unless configured: some 15 MB.
+    pub const FLOWS_DEFAULT: u32 = 65_536;
+    /// The most that may be asked for.
+    pub const FLOWS_MAX: u32 = 16_000_000;
 }
 
 impl Bans {

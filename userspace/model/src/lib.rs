@@ -11,11 +11,13 @@ mod kernel;
 mod listener;
 mod route;
 mod upstream;
+mod vip;
 
 pub use ban::{Ban, BanOrigin};
 pub use cidr::{Cidr, ParseCidrError};
 pub use config::{Admin, Config, LogLevel};
-pub use kernel::{BanFile, Bans, Kernel, KernelMode};
+pub use kernel::{BanFile, Bans, Kernel, KernelMode, Tunnel};
 pub use listener::{Limits, Listener, Timeouts};
 pub use route::{HostPattern, PathPattern, Route, Service, ServiceTimeouts};
 pub use upstream::{ActiveCheck, AlgorithmName, CheckKind, Target, Upstream, Weight};
+pub use vip::{Forward, HashBy, Protocol, Vip};

@@ -1,7 +1,6 @@
 //! Upstreams: sets of targets with an algorithm and a health policy.
 
 use std::net::SocketAddr;
-use std::num::NonZeroU16;
 use std::time::Duration;
 
 /// One of `upstreams:`.
@@ -15,6 +14,8 @@ pub struct Upstream {
     pub targets: Vec<Target>,
     /// How targets are probed; `None` is not at all, and every target counts as up.
     pub health: Option<ActiveCheck>,
+    /// How long a VIP's backend takes to its full share, or away from it; zero is at once.
+    pub slow_start: Duration,
 }
 
 /// A configured member of an upstream.
@@ -24,24 +25,25 @@ pub struct Target {
     pub address: SocketAddr,
     /// Its share among the targets.
     pub weight: Weight,
+    /// What QUIC connection ids call it, for VIPs that go by them.
+    pub server_id: Option<u16>,
 }
 
-/// A share: 1 to 65,535; 100 where none is given.
+/// A share: 0 to 65,535; 100 where none is given. Who has 0 keeps what it has, and gets nothing new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Weight(pub NonZeroU16);
+pub struct Weight(pub u16);
 
 impl Weight {
     /// The share as a number.
     #[must_use]
     pub fn value(self) -> u32 {
-        u32::from(self.0.get())
+        u32::from(self.0)
     }
 }
 
 impl Default for Weight {
     fn default() -> Self {
-        const HUNDRED: NonZeroU16 = NonZeroU16::new(100).unwrap();
-        Self(HUNDRED)
+        Self(100)
     }
 }
 

@@ -67,9 +67,9 @@ const fn key(port: u16, protocol: u8) -> u32 {
 
 impl Entry {
     /// Nothing.
-    pub const EMPTY: Self = Self { high: 0, low: 0, key: 0, how: 0, vip: 0, unused: 0 };
+    pub const EMPTY: Self = Self { high: 0, low: 0, key: 0, how: 0, vip: 0, table: 0 };
 
-    /// An entry; the VIP and how it is served are 0.
+    /// An entry; the VIP, its table and how it is served are 0.
     #[must_use]
     pub const fn new(address: Address, port: u16, protocol: u8, kind: EntryKind) -> Self {
         let key = match kind {
@@ -78,7 +78,7 @@ impl Entry {
             _ => key(port, protocol),
         };
         let key = key | (kind as u32) << 24;
-        Self { high: address.high, low: address.low, key, how: 0, vip: 0, unused: 0 }
+        Self { high: address.high, low: address.low, key, how: 0, vip: 0, table: 0 }
     }
 
     /// Where its search begins.

@@ -4,7 +4,7 @@ use crate::{Address, Flow};
 
 /// Changes when older maps cannot be read any more.
 pub const LAYOUT: u32 = 1;
-/// VIPs; each has a number below this.
+/// VIPs, and tables of slots; each has a number below this.
 pub const VIPS_MAX: u32 = 16_384;
 /// Backends; each has a number below this. Number 0 is [`LOCAL`].
 pub const BACKENDS_MAX: u32 = 16_384;
@@ -28,7 +28,7 @@ pub const NOWHERE: u16 = 0x7fff;
 /// Of a slot: it is on its way to another backend, so its flows are looked up.
 pub const MOVING: u16 = 0x8000;
 /// Of [`Move::before`]: flows that are not remembered are new, because the others had their time.
-pub const CLOSED: u16 = 0x8000;
+pub const CLOSED: u32 = 0x8000;
 
 /// Of [`Entry::how`]: NAT leaves the port as it is, because the VIP has all of them.
 pub const KEEP_PORT: u32 = 1 << 16;
@@ -65,8 +65,8 @@ pub struct Entry {
     pub how: u32,
     /// The number of the VIP.
     pub vip: u32,
-    /// No more than a filling.
-    pub unused: u32,
+    /// The number of its table of slots, which other VIPs may share.
+    pub table: u32,
 }
 
 /// Kinds of entries.
@@ -160,17 +160,18 @@ pub struct Hop {
     pub ethernet: [u32; 3],
 }
 
-/// What a slot that is moving was before. 8 bytes.
+/// What a slot that is moving was before. 16 bytes. Times are ticks (2^30 ns) of the monotonic clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Move {
     /// The backend before, with [`CLOSED`]; [`NOWHERE`] where the slot is not moving.
-    pub before: u16,
-    /// The VIP's generation when it began to move: what was remembered earlier does not count.
-    pub generation: u16,
-    /// When a packet last went to the backend before, ticks (2^30 ns) of the monotonic clock.
-    /// The program writes it.
+    pub before: u32,
+    /// When it began to move: what was remembered earlier does not count.
+    pub since: u32,
+    /// When a packet last went elsewhere than to the slot's backend. The program writes it.
     pub seen: u32,
+    /// No more than a filling.
+    pub unused: u32,
 }
 
 /// A flow that is remembered.
@@ -206,9 +207,7 @@ impl FlowKey {
 #[repr(C)]
 pub struct FlowValue {
     /// The backend.
-    pub backend: u16,
-    /// The VIP's generation when it was remembered.
-    pub generation: u16,
+    pub backend: u32,
     /// When it was last seen, ticks.
     pub seen: u32,
 }
@@ -261,8 +260,8 @@ pub struct NatValue {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct ServerKey {
-    /// The VIP.
-    pub vip: u32,
+    /// The table of slots.
+    pub table: u32,
     /// The id.
     pub id: u32,
 }

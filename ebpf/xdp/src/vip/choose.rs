@@ -3,7 +3,7 @@
 use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
 use core::ptr::{read_volatile, write_volatile};
 use weir_abi::vip::{
-    CLOSED, Drops, FlowKey, FlowValue, HashBy, MOVING, NOWHERE, ServerKey, server_id, slot_of,
+    CLOSED, Drops, FlowKey, FlowValue, HashBy, LOCAL, MOVING, NOWHERE, ServerKey, server_id, slot_of,
 };
 use weir_abi::{Drop, End, Flow};
 
@@ -23,7 +23,7 @@ const UDP_SIZE: usize = 8;
 pub fn backend(frame: &Frame, flow: &Flow, way: &mut Way) -> Result<(), End> {
     if way.how >> 8 & 0xff == HashBy::QuicCid as u32
         && let Some(id) = server_id(frame, usize::from(flow.transport) + UDP_SIZE)
-        && let Some(backend) = maps::server(&ServerKey { vip: way.vip, id: id.into() })
+        && let Some(backend) = maps::server(&ServerKey { table: way.table, id: id.into() })
     {
         way.backend = backend;
         return Ok(());
@@ -45,11 +45,11 @@ pub fn backend_of(flow: &Flow, way: &mut Way) {
 #[inline(always)]
 fn by_slot(flow: &Flow, way: &mut Way, tells: Tells) {
     let slot = slot_of(way.hash);
-    let slots = maps::slots(way.vip, slot >> 2).unwrap_or(u64::from(NOWHERE) * EACH);
+    let slots = maps::slots(way.table, slot >> 2).unwrap_or(u64::from(NOWHERE) * EACH);
     let now = (slots >> ((slot & 3) * 16)) as u16;
     way.is_moving = now & MOVING != 0;
     way.backend = if way.is_moving {
-        weir_moving(flow, way.vip, now.into(), slot, tells as u32)
+        weir_moving(flow, way.table, now.into(), slot, tells as u32)
     } else {
         now.into()
     };
@@ -73,65 +73,66 @@ use Tells::{Known, New, Peek};
 #[inline(never)]
 pub extern "C" fn weir_moving(
     flow: *const Flow,
-    vip: u32,
+    table: u32,
     now: u32,
     slot: u32,
     tells: u32,
 ) -> u32 {
-    let now = now as u16 & !MOVING;
+    let now = now & u32::from(!MOVING);
     if flow.is_null() {
-        return now.into();
+        return now;
     }
     // SAFETY: not null, and the verifier checks that the caller hands over a whole one.
     let key = &FlowKey::of(unsafe { &*flow });
-    let Some(moving) = maps::moving(vip, slot) else { return now.into() };
+    let Some(moving) = maps::moving(table, slot) else { return now };
     // SAFETY: the value of an array map, freed only after this run.
     let (before, since) = unsafe {
-        (read_volatile(&raw const (*moving).before), read_volatile(&raw const (*moving).generation))
+        (read_volatile(&raw const (*moving).before), read_volatile(&raw const (*moving).since))
     };
     let (before, is_closed) = (before & !CLOSED, before & CLOSED != 0);
-    if before == NOWHERE {
-        return now.into();
+    if before == u32::from(NOWHERE) {
+        return now;
     }
     // SAFETY: a helper without arguments.
     let tick = (unsafe { bpf_ktime_get_coarse_ns() } >> TICK_BITS) as u32;
-    let chosen = if tells == New as u32 {
-        now
-    } else if let Some(known) = remembered(key, since, tick, tells) {
-        if known == before && tells != Peek as u32 {
-            // SAFETY: as above; whoever writes last writes the same.
-            unsafe { write_volatile(&raw mut (*moving).seen, tick) };
-        }
-        return known.into();
-    } else if is_closed {
-        now
-    } else {
-        if tells != Peek as u32 {
-            // SAFETY: as above.
-            unsafe { write_volatile(&raw mut (*moving).seen, tick) };
-        }
-        before
+    let remembers = tells != Peek as u32;
+    let known = if tells == New as u32 { None } else { remembered(key, since, tick, remembers) };
+    let chosen = match known {
+        Some(known) => known,
+        None if tells == New as u32 || is_closed => now,
+        None => before,
     };
-    if tells != Peek as u32 {
-        let generation = maps::generation(vip);
-        maps::remember(key, &FlowValue { backend: chosen, generation, seen: tick });
+    if remembers && known.is_none() {
+        maps::remember(key, &FlowValue { backend: chosen, seen: tick });
     }
-    chosen.into()
+    if remembers && chosen != now {
+        // SAFETY: as above; whoever writes last writes the same.
+        unsafe { write_volatile(&raw mut (*moving).seen, tick) };
+    }
+    chosen
 }
 
 /// The backend that is remembered since the slot moves, if it lives.
 #[inline(always)]
-fn remembered(key: &FlowKey, since: u16, tick: u32, tells: u32) -> Option<u16> {
+fn remembered(key: &FlowKey, since: u32, tick: u32, remembers: bool) -> Option<u32> {
     let value = maps::flow(key)?;
     // SAFETY: the entry is freed only after this run; if another flow gets it meanwhile, one packet
     // goes astray.
     let value = unsafe { &mut *value };
-    if (value.generation.wrapping_sub(since) as i16) < 0 {
+    if (value.seen.wrapping_sub(since) as i32) < 0 {
         return None;
     }
-    if tells != Peek as u32 {
+    let backend = value.backend;
+    if !is_alive(backend) {
+        return None;
+    }
+    if remembers {
         value.seen = tick;
     }
-    let backend = value.backend;
-    maps::backend(backend.into()).filter(|entry| entry.is_alive()).map(|_| backend)
+    Some(backend)
+}
+
+#[inline(always)]
+fn is_alive(backend: u32) -> bool {
+    backend == u32::from(LOCAL) || maps::backend(backend).is_some_and(|entry| entry.is_alive())
 }

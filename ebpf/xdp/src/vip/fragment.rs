@@ -57,6 +57,7 @@ fn follow(frame: &Frame, notes: &mut Notes) -> End {
     let first = unsafe { &*first };
     *way = Way {
         vip: first.vip,
+        table: 0,
         how: first.how,
         backend: first.backend,
         hash: first.hash,

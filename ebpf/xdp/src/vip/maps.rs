@@ -30,23 +30,19 @@ static BALANCER: Array<State> = Array::with_max_entries(1, MMAPABLE);
 static DIRECTORIES: ArrayOfMaps<BtfArray<Entry, { DIRECTORY as usize }, { MMAPABLE as usize }>, 1> =
     ArrayOfMaps::new();
 
-/// Slots, by VIP: four a word; replaced whole.
+/// Tables of slots, four a word; replaced whole.
 #[btf_map]
 static SLOT_TABLES: ArrayOfMaps<
     BtfArray<u64, { SLOT_WORDS as usize }, { MMAPABLE as usize }>,
     { VIPS_MAX as usize },
 > = ArrayOfMaps::new();
 
-/// What slots that are moving were before, by VIP; none where none is.
+/// What slots that are moving were before; no table where none is.
 #[btf_map]
 static MOVE_TABLES: ArrayOfMaps<
     BtfArray<Move, { SLOTS as usize }, { MMAPABLE as usize }>,
     { VIPS_MAX as usize },
 > = ArrayOfMaps::new();
-
-/// The generation of each VIP's slots.
-#[map]
-static GENERATIONS: Array<u64> = Array::with_max_entries(VIPS_MAX, MMAPABLE);
 
 #[map]
 static BACKENDS: Array<BackendEntry> = Array::with_max_entries(BACKENDS_MAX, MMAPABLE);
@@ -135,25 +131,18 @@ impl vip::Directory for Directory {
     }
 }
 
-/// Four slots of a VIP.
+/// Four slots of a table.
 #[inline(always)]
-pub fn slots(vip: u32, word: u32) -> Option<u64> {
-    let slots = SLOT_TABLES.get_value_ptr_mut(vip, &word)?;
+pub fn slots(table: u32, word: u32) -> Option<u64> {
+    let slots = SLOT_TABLES.get_value_ptr_mut(table, &word)?;
     // SAFETY: the value of an array map, freed only after this run.
     Some(unsafe { read_volatile(slots) })
 }
 
 /// What a slot that is moving was before.
 #[inline(always)]
-pub fn moving(vip: u32, slot: u32) -> Option<*mut Move> {
-    MOVE_TABLES.get_value_ptr_mut(vip, &slot)
-}
-
-/// The generation of a VIP's slots.
-#[inline(always)]
-pub fn generation(vip: u32) -> u16 {
-    // SAFETY: the value of an array map is never freed.
-    GENERATIONS.get_ptr(vip).map_or(0, |found| unsafe { read_volatile(found) } as u16)
+pub fn moving(table: u32, slot: u32) -> Option<*mut Move> {
+    MOVE_TABLES.get_value_ptr_mut(table, &slot)
 }
 
 #[inline(always)]

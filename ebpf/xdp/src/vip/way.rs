@@ -29,6 +29,8 @@ pub struct Notes {
 pub struct Way {
     /// The VIP's number.
     pub vip: u32,
+    /// The number of its table of slots.
+    pub table: u32,
     /// How the VIP is served, as [`Entry::how`]; [`RETURN`] where a backend answers.
     pub how: u32,
     /// The backend's number.
@@ -66,6 +68,7 @@ impl Way {
             flow_hash(flow.source, flow.destination, ports, flow.protocol)
         };
         self.vip = entry.vip;
+        self.table = entry.table;
         self.how = entry.how;
         self.backend = NOWHERE.into();
         self.network = flow.network.into();

@@ -11,7 +11,7 @@ use weir_l4::{Configured, Kernel, List};
 use weir_l7::{Engine, Plan, Snapshot};
 use weir_model::{BanFile, Cidr, Config, KernelMode};
 
-use super::{Main, config, lists};
+use super::{Main, config, lists, vips};
 
 /// Reads the configuration again and puts it in force, or says why not and changes nothing.
 pub(crate) async fn reload(main: &mut Main) -> Result<Done, String> {
@@ -74,6 +74,8 @@ pub(crate) async fn apply(main: &mut Main, config: Config, planned: Planned) -> 
         // The kernel may still refuse (room, memory): before the reactors change, which cannot fail.
         let configured = Configured { lists, ..configured(&main.config, &config) };
         configure(kernel, configured).await.context("put the bans in force")?;
+        vips::take_over_health(kernel, &upstreams);
+        vips::balance(kernel, &config, &upstreams).await.context("put the VIPs in force")?;
     }
     upstreams.iter().for_each(|upstream| upstream.activate());
     running.engine.apply(engine).await;
@@ -143,6 +145,7 @@ fn warn_of_what_needs_a_restart(old: &Config, new: &Config) {
         ("kernel.interfaces", old.kernel.interfaces != new.kernel.interfaces),
         ("kernel.pin", old.kernel.pin != new.kernel.pin),
         ("state", old.state != new.state),
+        ("kernel.flows", old.kernel.flows != new.kernel.flows),
         ("kernel.mode", old.kernel.mode != new.kernel.mode),
         ("kernel.bans.capacity", old.kernel.bans.capacity != new.kernel.bans.capacity),
         ("admin", old.admin != new.admin),

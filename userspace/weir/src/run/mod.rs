@@ -6,6 +6,7 @@ mod admin;
 mod change;
 mod lists;
 mod signals;
+mod vips;
 
 use std::cell::{Cell, RefCell};
 use std::num::NonZeroUsize;
@@ -67,6 +68,7 @@ async fn serve(arguments: &Run, config: Config) -> Result<()> {
         upstreams: RefCell::default(),
         generation: Cell::new(0),
         draining: Cell::new(false),
+        vip_moves: Cell::new(0),
         status_address: Cell::new(admin.status_address()),
         started: Instant::now(),
         orders,
@@ -79,6 +81,7 @@ async fn serve(arguments: &Run, config: Config) -> Result<()> {
         detach: false,
         watch: weir_health::Watch::default(),
         ban_files: lists::Watched::default(),
+        vips_seen: vips::Seen::default(),
     };
     if let Err(error) = put_in_force(&mut main, config, planned).await {
         main.running.kernel.iter().for_each(|kernel| kernel.abandon());
@@ -91,7 +94,7 @@ async fn serve(arguments: &Run, config: Config) -> Result<()> {
         if main.detach {
             kernel.detach();
         } else if kernel.is_pinned() {
-            tracing::info!("bans stay in force; `weir stop --detach` takes them down");
+            tracing::info!("bans and VIPs stay in force; `weir stop --detach` takes them down");
         }
     }
     Ok(())
@@ -111,6 +114,8 @@ struct Main {
     watch: weir_health::Watch,
     /// The ban lists of the configuration in force, as they were read.
     ban_files: lists::Watched,
+    /// What the VIPs in force were made of.
+    vips_seen: vips::Seen,
 }
 
 impl Main {
@@ -133,7 +138,10 @@ impl Main {
                         return self.stop(how, &mut signals).await;
                     }
                 },
-                _ = ticks.tick() => self.tick().await,
+                _ = ticks.tick() => {
+                    self.tick().await;
+                    vips::follow(self).await;
+                }
                 _ = looks.tick() => change::follow_lists(self).await,
             }
         }

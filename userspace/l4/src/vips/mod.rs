@@ -1,0 +1,343 @@
+//! VIPs in force: what is wanted, compared with what the kernel's maps hold, and written there.
+
+pub(crate) mod host;
+pub(crate) mod maps;
+
+mod explain;
+mod pool;
+mod stats;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use weir_abi::vip::{
+    BACKENDS_MAX, Entry, EntryKind, KEEP_PORT, LOCAL, NOWHERE, ServerKey, VIPS_MAX,
+};
+use weir_model::{Forward, HashBy, Vip};
+use weir_vips::{Numbers, directory, filter};
+
+use crate::{Error, Wanted};
+use maps::{KnownBackend, Maps};
+use pool::Table;
+
+/// Between two looks at slots that are moving, seconds.
+const SETTLE_INTERVAL: u64 = 1;
+/// Between two questions for the neighbours of backends, seconds.
+const WAKE_INTERVAL: u64 = 15;
+
+/// Everything that is in force.
+pub(crate) struct Vips {
+    pub(crate) maps: Maps,
+    tables: HashMap<TableKey, Table>,
+    table_numbers: Numbers<TableKey>,
+    vip_numbers: Numbers<VipKey>,
+    backends: Numbers<SocketAddr>,
+    /// What the maps say of each number.
+    known: HashMap<u16, KnownBackend>,
+    servers: HashMap<ServerKey, u32>,
+    /// The VIPs in force, with the table of each.
+    vips: Vec<(Vip, TableKey)>,
+    entries: Vec<Entry>,
+    /// VIPs that are served by listeners of this host, by name.
+    local: HashSet<String>,
+    stamp: u32,
+    settled: Option<Instant>,
+    woken: Option<Instant>,
+    is_adopted: bool,
+}
+
+/// Who has a table of slots.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum TableKey {
+    /// VIPs of this upstream whose flows are kept for so many seconds.
+    Pool(String, u64),
+    /// This VIP alone, by name, because it is or was served here.
+    Own(String),
+}
+
+/// What tells VIPs apart.
+pub(crate) type VipKey = (IpAddr, u16, u8);
+
+impl Vips {
+    pub(crate) fn new(maps: Maps) -> Self {
+        let number = |most: u32| u16::try_from(most).unwrap_or(u16::MAX);
+        let mut vips = Self {
+            maps,
+            tables: HashMap::new(),
+            table_numbers: Numbers::new(0, number(VIPS_MAX)),
+            vip_numbers: Numbers::new(0, number(VIPS_MAX)),
+            backends: Numbers::new(LOCAL + 1, number(BACKENDS_MAX)),
+            known: HashMap::new(),
+            servers: HashMap::new(),
+            vips: Vec::new(),
+            entries: Vec::new(),
+            local: HashSet::new(),
+            stamp: 0,
+            settled: None,
+            woken: None,
+            is_adopted: false,
+        };
+        vips.adopt_backends();
+        vips
+    }
+
+    /// Puts in force what is wanted; what does not change is not touched.
+    pub(crate) fn apply(&mut self, wanted: &Wanted, now: Instant) -> Result<(), Error> {
+        if wanted.vips.is_empty() && self.entries.is_empty() && self.is_adopted {
+            return Ok(());
+        }
+        if !self.is_adopted {
+            self.adopt(wanted);
+        }
+        let gue_port = wanted.tunnel.gue_port;
+        let has_nat = wanted.vips.iter().any(|vip| vip.forward == Forward::Nat);
+        let had_nat = self.vips.iter().any(|(vip, _)| vip.forward == Forward::Nat);
+        // Answers to flows of before are still on their way when the last VIP of NAT goes.
+        self.maps.set_switches(has_nat || had_nat, gue_port);
+        if !wanted.vips.is_empty() {
+            host::allow_routes();
+        }
+        self.local.retain(|name| wanted.vips.iter().any(|vip| vip.name == *name));
+        let vips: Vec<_> =
+            wanted.vips.iter().map(|vip| (vip.clone(), self.key_of(vip, wanted))).collect();
+        self.balance(&vips, wanted, now)?;
+        let entries = self.entries_of(&vips, wanted)?;
+        if entries != self.entries {
+            let full = |_| Error::Kernel {
+                attempt: "put the VIPs in force".to_owned(),
+                cause: "there are too many".to_owned(),
+            };
+            let table = directory(&entries).map_err(full)?;
+            self.maps.publish(&table, &filter(&entries))?;
+            self.entries = entries;
+        }
+        self.vips = vips;
+        self.maps.set_switches(has_nat, gue_port);
+        self.forget();
+        Ok(())
+    }
+
+    /// What time brings: slots settle, neighbours are asked for.
+    pub(crate) fn tick(&mut self, now: Instant) {
+        let is_due = |last: Option<Instant>, seconds| {
+            last.is_none_or(|last| now.saturating_duration_since(last).as_secs() >= seconds)
+        };
+        if is_due(self.settled, SETTLE_INTERVAL) {
+            self.settled = Some(now);
+            self.settle();
+        }
+        if is_due(self.woken, WAKE_INTERVAL) {
+            self.woken = Some(now);
+            self.known.values().for_each(|backend| host::wake(backend.address.ip()));
+        }
+    }
+
+    /// The table of a VIP: that of its upstream, or one of its own while it is served here and until
+    /// it is like the other again.
+    fn key_of(&self, vip: &Vip, wanted: &Wanted) -> TableKey {
+        let own = TableKey::Own(vip.name.clone());
+        let pool = wanted.pools.get(vip.upstream).map_or("", |pool| &pool.name);
+        let shared = TableKey::Pool(pool.to_owned(), vip.idle.as_secs());
+        if self.local.contains(&vip.name) {
+            return own;
+        }
+        match (self.tables.get(&own), self.tables.get(&shared)) {
+            (Some(table), shared) if !table.is_like(shared) => own,
+            _ => shared,
+        }
+    }
+
+    /// The directory's entries.
+    fn entries_of(
+        &mut self,
+        vips: &[(Vip, TableKey)],
+        wanted: &Wanted,
+    ) -> Result<Vec<Entry>, Error> {
+        let mut entries = Vec::new();
+        for (vip, key) in vips {
+            let (number, is_new) = self.vip_numbers.give(&vip_key(vip)).ok_or_else(too_many)?;
+            if is_new {
+                self.maps.reset_vip(number);
+            }
+            let table = self.table_numbers.of(key).ok_or_else(too_many)?;
+            let address = maps::address(vip.address);
+            let (port, protocol) = (vip.port.map_or(0, u16::from), vip.protocol.number());
+            entries.push(Entry {
+                how: how_of(vip),
+                vip: number.into(),
+                table: table.into(),
+                ..Entry::new(address, port, protocol, EntryKind::Vip)
+            });
+            entries.push(Entry::new(address, 0, 0, EntryKind::Address));
+            if vip.forward == Forward::Nat {
+                let used = self.tables.get(key).map(|table| table.used.clone()).unwrap_or_default();
+                for backend in used.iter().filter_map(|number| self.known.get(number)) {
+                    let port = if vip.port.is_some() { backend.address.port() } else { 0 };
+                    let address = maps::address(backend.address.ip());
+                    entries.push(Entry::new(address, port, protocol, EntryKind::NatBackend));
+                }
+            }
+        }
+        entries.extend(listener_entries(vips, wanted));
+        let sources = self.known.values().map(|backend| backend.source);
+        let sources = sources.filter(|source| !source.is_unspecified());
+        entries.extend(
+            sources.map(|source| Entry::new(maps::address(source), 0, 0, EntryKind::OwnSource)),
+        );
+        entries.sort_unstable_by_key(|entry| (entry.high, entry.low, entry.key));
+        entries.dedup_by_key(|entry| (entry.high, entry.low, entry.key));
+        Ok(entries)
+    }
+
+    /// Gives back the numbers of what is no more.
+    fn forget(&mut self) {
+        let (vips, tables, maps) = (&self.vips, &mut self.tables, &self.maps);
+        self.vip_numbers.retain(|key, _| vips.iter().any(|(vip, _)| vip_key(vip) == *key));
+        let used: HashSet<&TableKey> = vips.iter().map(|(_, key)| key).collect();
+        for (key, number) in self.table_numbers.retain(|key, _| used.contains(key)) {
+            tables.remove(&key);
+            maps.remove_table(number);
+        }
+        self.forget_backends();
+    }
+
+    /// Those that no slot has, and that no member of a pool is.
+    fn forget_backends(&mut self) {
+        let used: BTreeSet<u16> =
+            self.tables.values().flat_map(|table| table.used.iter().copied()).collect();
+        for (_, number) in self.backends.retain(|_, number| used.contains(&number)) {
+            self.known.remove(&number);
+            self.maps.forget_backend(number);
+        }
+        let gone: Vec<_> = self
+            .servers
+            .iter()
+            .filter(|(key, backend)| {
+                let is_table = self.table_numbers.iter().any(|(_, it)| u32::from(it) == key.table);
+                !is_table || !used.contains(&(**backend as u16))
+            })
+            .map(|(key, _)| *key)
+            .collect();
+        for key in gone {
+            self.servers.remove(&key);
+            self.maps.remove_server(key);
+        }
+    }
+
+    /// Takes over the backends that another process left in the maps.
+    fn adopt_backends(&mut self) {
+        for number in 1..BACKENDS_MAX as u16 {
+            if let Some(backend) = self.maps.backend(number) {
+                self.stamp = self.stamp.max(backend.stamp);
+                self.backends.adopt(backend.address, number);
+                self.known.insert(number, backend);
+            }
+        }
+    }
+
+    /// The same for VIPs and tables, with flows on their way.
+    fn adopt(&mut self, wanted: &Wanted) {
+        self.is_adopted = true;
+        self.servers = self.maps.servers();
+        self.entries = self.maps.entries();
+        self.entries.sort_unstable_by_key(|entry| (entry.high, entry.low, entry.key));
+        for entry in self.entries.clone() {
+            if entry.key >> 24 != EntryKind::Vip as u32 {
+                continue;
+            }
+            let key = (maps::ip(entry.high, entry.low), entry.key as u16, (entry.key >> 16) as u8);
+            self.vip_numbers.adopt(key, entry.vip as u16);
+            let number = entry.table as u16;
+            let Some(vip) = wanted.vips.iter().find(|vip| vip_key(vip) == key) else {
+                self.maps.remove_table(number);
+                continue;
+            };
+            let Some(memory) = self.maps.open(number) else { continue };
+            let mut table = Table::adopted(number, vip.idle, memory);
+            if table.used.iter().eq([&LOCAL]) {
+                self.local.insert(vip.name.clone());
+            }
+            let pool = wanted.pools.get(vip.upstream);
+            let shared = TableKey::Pool(
+                pool.map_or_else(String::new, |pool| pool.name.clone()),
+                vip.idle.as_secs(),
+            );
+            let key = if self.local.contains(&vip.name) || table.used.contains(&LOCAL) {
+                TableKey::Own(vip.name.clone())
+            } else {
+                shared
+            };
+            if self.table_numbers.of(&key).is_none() {
+                table.used.remove(&NOWHERE);
+                self.table_numbers.adopt(key.clone(), number);
+                self.tables.insert(key, table);
+            }
+        }
+    }
+
+    /// Backends that were down when another process left.
+    pub(crate) fn known_down(&self) -> Vec<SocketAddr> {
+        self.known.values().filter(|it| it.is_down).map(|it| it.address).collect()
+    }
+
+    /// Has a VIP served by listeners of this host, or forwarded again; false if there is none.
+    pub(crate) fn set_local(&mut self, name: &str, is_local: bool) -> bool {
+        if self.vips.iter().all(|(vip, _)| vip.name != name) {
+            return false;
+        }
+        if is_local {
+            self.local.insert(name.to_owned());
+        } else {
+            self.local.remove(name);
+        }
+        true
+    }
+}
+
+/// Listeners of this host at the addresses of VIPs: they stand before VIPs of all ports.
+fn listener_entries(vips: &[(Vip, TableKey)], wanted: &Wanted) -> Vec<Entry> {
+    const TCP: u8 = 6;
+    let taken: HashSet<VipKey> = vips.iter().map(|(vip, _)| vip_key(vip)).collect();
+    let mut entries = Vec::new();
+    for (vip, _) in vips.iter().filter(|(vip, _)| vip.port.is_none()) {
+        for listener in &wanted.listeners {
+            let ip = listener.ip();
+            let covers = ip == vip.address
+                || ip.is_unspecified() && (ip.is_ipv6() || vip.address.is_ipv4());
+            if covers && !taken.contains(&(vip.address, listener.port(), TCP)) {
+                let address = maps::address(vip.address);
+                entries.push(Entry::new(address, listener.port(), TCP, EntryKind::Listener));
+            }
+        }
+    }
+    entries
+}
+
+pub(crate) fn vip_key(vip: &Vip) -> VipKey {
+    (vip.address, vip.port.map_or(0, u16::from), vip.protocol.number())
+}
+
+/// [`Entry::how`] of a VIP.
+fn how_of(vip: &Vip) -> u32 {
+    let forward = match vip.forward {
+        Forward::Ipip => weir_abi::vip::Forward::Ipip,
+        Forward::Gue => weir_abi::vip::Forward::Gue,
+        Forward::L2 => weir_abi::vip::Forward::L2,
+        Forward::Nat => weir_abi::vip::Forward::Nat,
+    };
+    let hash = match vip.hash {
+        HashBy::FiveTuple => weir_abi::vip::HashBy::FiveTuple,
+        HashBy::Source => weir_abi::vip::HashBy::Source,
+        HashBy::QuicCid => weir_abi::vip::HashBy::QuicCid,
+    };
+    let keep = if vip.port.is_none() { KEEP_PORT } else { 0 };
+    forward as u32 | (hash as u32) << 8 | keep
+}
+
+fn too_many() -> Error {
+    Error::Kernel {
+        attempt: "put the VIPs in force".to_owned(),
+        cause: format!("more than {VIPS_MAX} VIPs, or {BACKENDS_MAX} backends"),
+    }
+}
