@@ -17,7 +17,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// The hosts around the balancer, with the third byte of their network.
-const HOSTS: [(&str, u8); 4] = [("client1", 1), ("client2", 2), ("backend1", 11), ("backend2", 12)];
+const HOSTS: [(&str, u8); 5] =
+    [("client1", 1), ("client2", 2), ("backend1", 11), ("backend2", 12), ("backend3", 13)];
 
 /// Namespaces of this project begin so; the number behind it is the process that made them.
 const PREFIX: &str = "weir-";
@@ -88,13 +89,36 @@ impl World {
         Ok(())
     }
 
+    /// Makes the balancer's host a router between the others, and has every host send what XDP can
+    /// forward: with checksums of its own, since no card would add them.
+    ///
+    /// # Errors
+    /// No `ethtool` command.
+    pub fn route(&self) -> Result<()> {
+        let weir = self.weir();
+        for (host, network) in HOSTS {
+            let namespace = self.host(host);
+            for (namespace, device) in [(&weir, host), (&namespace, "eth0")] {
+                run(Self::command(namespace, "ethtool").args(["-K", device, "tx", "off", "gro", "on"]))?;
+            }
+            let gateway = format!("198.18.{network}.1");
+            ip(&["-n", &namespace, "route", "add", "default", "via", &gateway])?;
+            let gateway = format!("fd00:{network}::1");
+            ip(&["-n", &namespace, "-6", "route", "add", "default", "via", &gateway])?;
+        }
+        for key in ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"] {
+            sysctl(&weir, key, "1")?;
+        }
+        Ok(())
+    }
+
     /// The balancer's namespace.
     #[must_use]
     pub fn weir(&self) -> String {
         self.host("lb")
     }
 
-    /// The namespace of a host: `client1`, `client2`, `backend1`, `backend2`.
+    /// The namespace of a host: `client1`, `client2`, `backend1` to `backend3`.
     #[must_use]
     pub fn host(&self, host: &str) -> String {
         format!("{}-{host}", self.name)
@@ -219,10 +243,18 @@ fn add_namespace(name: &str) -> Result<()> {
 }
 
 fn ip(arguments: &[&str]) -> Result<()> {
-    let output =
-        Command::new("ip").args(arguments).output().context("run ip (package iproute2)")?;
+    run(Command::new("ip").args(arguments))
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let output = command.output().with_context(|| format!("run {command:?}"))?;
     if !output.status.success() {
-        bail!("ip {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+        bail!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(())
+}
+
+fn sysctl(namespace: &str, key: &str, value: &str) -> Result<()> {
+    let path = format!("/proc/sys/{}", key.replace('.', "/"));
+    inside(namespace, || std::fs::write(&path, value).with_context(|| format!("write {path}")))?
 }

@@ -1,6 +1,8 @@
 //! What an operator types.
 
 mod ask;
+#[cfg(feature = "kernel")]
+mod backend;
 mod ban;
 mod ban_load;
 mod ban_watch;
@@ -64,12 +66,35 @@ pub(crate) enum Command {
         #[command(flatten)]
         instance: Instance,
     },
+    /// Make this host take packets for VIPs that a balancer sends here; runs until TERM or INT
+    #[cfg(feature = "kernel")]
+    Backend(Backend),
     /// Tell what this host's kernel, capabilities and limits allow, each with its remedy
     Doctor {
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
+}
+
+#[cfg(feature = "kernel")]
+#[derive(Debug, Args)]
+pub(crate) struct Backend {
+    /// The VIPs, which are put on `lo`
+    #[arg(required = true, value_name = "VIP")]
+    pub(crate) vips: Vec<std::net::IpAddr>,
+    /// Where packets in IPIP or GUE come in; not needed for l2 and nat
+    #[arg(short = 'i', long = "interface", value_name = "NAME")]
+    pub(crate) interfaces: Vec<String>,
+    /// Where the decapsulator runs
+    #[arg(long, value_name = "MODE", default_value = "auto")]
+    pub(crate) mode: Mode,
+    /// The UDP port of GUE
+    #[arg(long, value_name = "PORT", default_value_t = weir_model::Tunnel::GUE_PORT_DEFAULT)]
+    pub(crate) gue_port: u16,
+    /// Print the commands that do the same with the kernel's own tunnels, and do nothing
+    #[arg(long)]
+    pub(crate) print: bool,
 }
 
 #[derive(Debug, Args)]
@@ -263,6 +288,8 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode> {
         Command::Stop { fast, detach, pin, instance } => {
             ask::stop(&instance, fast, detach.then_some(pin.as_path()))
         }
+        #[cfg(feature = "kernel")]
+        Command::Backend(arguments) => backend::backend(&arguments),
         Command::Doctor { json } => doctor::doctor(json),
     }
 }
