@@ -15,17 +15,17 @@ use weir_tests::world::{World, inside};
 use crate::site::Site;
 
 /// A BPF file system of its own, unmounted when dropped.
-struct BpfFolder(tempfile::TempDir);
+pub(crate) struct BpfFolder(tempfile::TempDir);
 
 impl BpfFolder {
-    fn mount() -> Self {
+    pub(crate) fn mount() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mount = Command::new("mount").args(["-t", "bpf", "bpf"]).arg(folder.path()).status();
         assert!(mount.unwrap().success());
         Self(folder)
     }
 
-    fn pins(&self) -> PathBuf {
+    pub(crate) fn pins(&self) -> PathBuf {
         self.0.path().join("weir")
     }
 }

@@ -174,3 +174,240 @@ fn l2() {
 fn nat() {
     every_backend_answers("nat");
 }
+
+/// Long-lived connections of a client, each with who answers it.
+struct Held {
+    streams: Vec<(TcpStream, String)>,
+}
+
+impl Held {
+    fn open(vips: &Vips, vip: &str, count: usize) -> Self {
+        let streams = inside(&vips.world.host("client1"), || {
+            let open = |_| {
+                let mut stream = connect(at(vip, PORT))?;
+                let name = ask(&mut stream, "first")?;
+                anyhow::Ok((stream, name))
+            };
+            (0..count).map(open).collect::<Result<Vec<_>>>()
+        });
+        Self { streams: streams.unwrap().unwrap() }
+    }
+
+    /// Every connection still goes to who answered it first, but for those of the dead.
+    fn check(&mut self, what: &str, dead: &[&str]) {
+        for (index, (stream, name)) in self.streams.iter_mut().enumerate() {
+            if dead.contains(&name.as_str()) {
+                continue;
+            }
+            let answer = ask(stream, &format!("{what} {index}"));
+            assert_eq!(answer.ok().as_ref(), Some(&*name), "{what}: connection {index} is broken");
+        }
+    }
+
+    fn of(&self, name: &str) -> usize {
+        self.streams.iter().filter(|(_, own)| own == name).count()
+    }
+}
+
+/// Only these targets, with a weight each.
+fn targets(weights: &[(&str, u16)]) -> String {
+    let target = |(name, weight): &(&str, u16)| {
+        format!("{{ address: \"{}:{PORT}\", weight: {weight} }}", World::address(name))
+    };
+    let all: Vec<_> = weights.iter().map(target).collect();
+    format!("targets: [{}]", all.join(", "))
+}
+
+fn with_targets(sections: &str, weights: &[(&str, u16)]) -> String {
+    let (before, rest) = sections.split_once("targets: [").unwrap();
+    let (_, after) = rest.split_once(']').unwrap();
+    format!("{before}{}{after}", targets(weights))
+}
+
+fn moving(vips: &Vips) -> u64 {
+    let status = vips.weir.status();
+    let all = status["vips"].as_array().unwrap();
+    all.iter().map(|vip| vip["moving_slots"].as_u64().unwrap()).sum()
+}
+
+fn changes_break_no_connection(forward: &str) {
+    if !(need::root() && need::tool("ethtool")) {
+        return;
+    }
+    let health =
+        ", health: { active: { type: tcp, interval: 100ms, timeout: 100ms, rise: 1, fall: 2 } }";
+    let all = sections(forward, health);
+    let mut vips = Vips::start(&with_targets(&all, &[("backend1", 100), ("backend2", 100)]));
+    let mut held = Held::open(&vips, VIP, 200);
+    assert!(held.of("backend1") > 50 && held.of("backend2") > 50);
+    for (what, weights) in [
+        ("added", &[("backend1", 100), ("backend2", 100), ("backend3", 100)][..]),
+        ("weighted", &[("backend1", 300), ("backend2", 100), ("backend3", 50)]),
+        ("drained", &[("backend1", 0), ("backend2", 100), ("backend3", 100)]),
+        ("removed", &[("backend2", 100), ("backend3", 100)]),
+        ("back", &[("backend1", 100), ("backend2", 100), ("backend3", 100)]),
+    ] {
+        vips.weir.write(&with_targets(&all, weights));
+        vips.weir.ok(&["reload"]);
+        held.check(what, &[]);
+        held.check(what, &[]);
+        let answers: Vec<_> = (0..8).map(|_| vips.who("client2", VIP).unwrap()).collect();
+        let listed: Vec<_> =
+            weights.iter().filter(|(_, weight)| *weight > 0).map(|(name, _)| *name).collect();
+        assert!(answers.iter().all(|name| listed.contains(&name.as_str())), "{what}: {answers:?}");
+    }
+    assert!(moving(&vips) > 0);
+    // One dies: its own connections are lost, nobody else's.
+    vips.echoes.remove(1);
+    vips.decapsulators[1].kill();
+    vips.weir.wait_until("backend2 has no slots", |status| {
+        let backends = status["vips"][0]["backends"].as_array().unwrap();
+        let dead = format!("{}:{PORT}", World::address("backend2"));
+        backends.iter().all(|backend| backend["address"] != dead || backend["slots"] == 0)
+    });
+    held.check("one is dead", &["backend2"]);
+    let answers: Vec<_> = (0..12).map(|_| vips.who("client2", VIP).unwrap()).collect();
+    assert!(answers.iter().all(|name| name != "backend2"), "{answers:?}");
+}
+
+#[test]
+fn changes_break_no_connection_by_ipip() {
+    changes_break_no_connection("ipip");
+}
+
+#[test]
+fn changes_break_no_connection_by_nat() {
+    changes_break_no_connection("nat");
+}
+
+/// Slots settle once the flows that they had are silent, and nothing is remembered from then on.
+#[test]
+fn slots_settle() {
+    if !(need::root() && need::tool("ethtool")) {
+        return;
+    }
+    let all = sections("l2", "").replace("idle: 5s", "idle: 2s");
+    let vips = Vips::start(&with_targets(&all, &[("backend1", 100), ("backend2", 100)]));
+    let held = Held::open(&vips, VIP, 20);
+    vips.weir.write(&all);
+    vips.weir.ok(&["reload"]);
+    assert!(moving(&vips) > 0);
+    drop(held);
+    vips.weir.wait_until("slots have settled", |status| {
+        let all = status["vips"].as_array().unwrap();
+        all.iter().all(|vip| vip["moving_slots"] == 0)
+    });
+    assert_eq!(vips.spread(VIP, 24).len(), 3);
+}
+
+/// Without a process packets go on as before; a new one takes everything over.
+#[test]
+fn a_killed_process_interrupts_no_flow() {
+    if !(need::root() && need::tool("ethtool")) {
+        return;
+    }
+    let folder = crate::bans_survive::BpfFolder::mount();
+    let pin = format!("pin: \"{}\"", folder.pins().display());
+    let all = sections("ipip", "").replace("pin: off", &pin).replace("idle: 5s", "idle: 60s");
+    let mut vips = Vips::start(&with_targets(&all, &[("backend1", 100), ("backend2", 100)]));
+    let mut held = Held::open(&vips, VIP, 60);
+    vips.weir.write(&all);
+    vips.weir.ok(&["reload"]);
+    let (slots, before) = (moving(&vips), vips.weir.status()["vips"][0]["packets"].clone());
+    assert!(slots > 0);
+    vips.weir.signal(Signal::SIGKILL);
+    assert!(!vips.weir.wait());
+    held.check("nobody is there", &[]);
+    assert!(vips.who("client2", VIP).is_ok());
+    vips.weir = Balancer::start_in(Some(&vips.world.weir()), &all);
+    held.check("a new process", &[]);
+    // What was moving still is, and what was counted is not forgotten.
+    assert_eq!(moving(&vips), slots);
+    assert!(vips.weir.status()["vips"][0]["packets"].as_u64() > before.as_u64());
+    vips.weir.write(&with_targets(&all, &[("backend2", 100), ("backend3", 100)]));
+    vips.weir.ok(&["reload"]);
+    held.check("changed by the new process", &[]);
+    vips.weir.ok(&["stop", "--detach"]);
+    assert!(vips.weir.wait());
+}
+
+/// The address is a VIP on all ports but one, where a listener of this host is; and it can be moved.
+#[test]
+fn a_vip_and_listeners_share_an_address_and_move() {
+    if !(need::root() && need::tool("ethtool")) {
+        return;
+    }
+    let four: Vec<_> =
+        BACKENDS.iter().map(|name| format!("\"{}:{PORT}\"", World::address(name))).collect();
+    let sections = format!(
+        "kernel: {{ interfaces: [client1, client2, backend1, backend2, backend3], mode: driver, pin: off }}\n\
+         vips: [{{ name: all, address: \"{VIP}:*/tcp\", upstream: four, forward: nat, idle: 60s }}]\n\
+         listeners: [{{ name: web, address: \"0.0.0.0:8000\" }}]\n\
+         upstreams: [{{ name: four, targets: [{}] }}]\n",
+        four.join(", ")
+    );
+    let vips = Vips::start(&sections);
+    let lb = vips.world.weir();
+    let lo = World::command(&lb, "ip")
+        .args(["address", "add", &format!("{VIP}/32"), "dev", "lo"])
+        .status();
+    assert!(lo.unwrap().success());
+    let here = Echo::start(&lb, "here", &[at(VIP, PORT)]).unwrap();
+    assert!(vips.who("client1", VIP).unwrap().starts_with("backend"));
+    let status = inside(&vips.world.host("client1"), || {
+        weir_tests::client::Client::connect(at(VIP, 8000)).get("/").status
+    });
+    assert_eq!(status.unwrap(), 404, "the listener of this host has no routes");
+    let mut held = Held::open(&vips, VIP, 20);
+    let told = vips.weir.ok(&["vip", "move", "all", "local"]);
+    assert!(told.contains("new flows of all go to listeners of this host"), "{told}");
+    assert_eq!(vips.who("client1", VIP).unwrap(), "here");
+    held.check("moved here", &[]);
+    let mut local = Held::open(&vips, VIP, 10);
+    assert_eq!(local.of("here"), 10);
+    vips.weir.ok(&["vip", "move", "all", "forward"]);
+    assert!(vips.who("client2", VIP).unwrap().starts_with("backend"));
+    held.check("moved back", &[]);
+    local.check("moved back", &[]);
+    let refused = vips.weir.weir(&["vip", "move", "nobody", "local"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("no VIP `nobody`; known: all"));
+    drop(here);
+}
+
+#[test]
+fn a_flow_is_explained_as_it_goes() {
+    if !(need::root() && need::tool("ethtool")) {
+        return;
+    }
+    let vips = Vips::start(&sections("ipip", ""));
+    for _ in 0..12 {
+        let mut stream = vips.connect("client1", VIP).unwrap();
+        let name = ask(&mut stream, "who").unwrap();
+        let client = stream.local_addr().unwrap().to_string();
+        let told = vips.weir.ok(&["flow", "explain", &client, &format!("{VIP}:{PORT}"), "--json"]);
+        let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+        assert_eq!(told["backend"], format!("{}:{PORT}", World::address(&name)), "{told}");
+    }
+    let client = format!("{}:40000", World::address("client1"));
+    let told = vips.weir.ok(&["flow", "explain", &client, "203.0.113.9:80", "--udp"]);
+    assert!(told.contains("is no VIP"), "{told}");
+    vips.weir.ok(&["ban", "add", &World::address("client1")]);
+    let told = vips.weir.ok(&["flow", "explain", &client, &format!("{VIP}:{PORT}")]);
+    assert!(told.contains("dropped: banned by 198.18.1.2/32") && !told.contains("slot"), "{told}");
+}
+
+/// A ping of the VIP is answered here.
+#[test]
+fn a_ping_is_answered() {
+    if !(need::root() && need::tool("ethtool") && need::tool("ping")) {
+        return;
+    }
+    let vips = Vips::start(&sections("ipip", ""));
+    for vip in [VIP, VIP6] {
+        let mut ping = World::command(&vips.world.host("client1"), "ping");
+        let output =
+            ping.args(["-c", "3", "-i", "0.1", "-s", "500", "-W", "2", vip]).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains(" 0% packet loss"), "{text}");
+    }
+}

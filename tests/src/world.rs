@@ -99,7 +99,8 @@ impl World {
         for (host, network) in HOSTS {
             let namespace = self.host(host);
             for (namespace, device) in [(&weir, host), (&namespace, "eth0")] {
-                run(Self::command(namespace, "ethtool").args(["-K", device, "tx", "off", "gro", "on"]))?;
+                run(Self::command(namespace, "ethtool")
+                    .args(["-K", device, "tx", "off", "gro", "on"]))?;
             }
             let gateway = format!("198.18.{network}.1");
             ip(&["-n", &namespace, "route", "add", "default", "via", &gateway])?;

@@ -26,6 +26,9 @@ pub struct Status {
     /// Where `/metrics`, `/live` and `/ready` are served.
     pub status_address: Option<SocketAddr>,
     /// In the order of the configuration.
+    #[serde(default)]
+    pub vips: Vec<Vip>,
+    /// In the order of the configuration.
     pub listeners: Vec<Listener>,
     /// In the order of the configuration.
     pub upstreams: Vec<Upstream>,
@@ -130,6 +133,71 @@ pub struct Refused {
     pub reason: String,
     /// How many.
     pub count: u64,
+}
+
+/// One of `GET /vips`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Vip {
+    /// Its name.
+    pub name: String,
+    /// `203.0.113.10:53/udp`
+    pub address: String,
+    /// `ipip`, `gue`, `l2`, `nat`, or `local` while this host serves new flows.
+    pub forward: String,
+    /// What decides on the backend.
+    pub hash: String,
+    /// Packets that came for it.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// TCP connections that began.
+    pub flows: u64,
+    /// Packets in slots that were moving.
+    pub moving_packets: u64,
+    /// Slots that are moving.
+    pub moving_slots: usize,
+    /// Packets that were dropped, by reason.
+    pub drops: Vec<Refused>,
+    /// By address.
+    pub backends: Vec<VipBackend>,
+}
+
+/// A backend of a VIP. Its counters are of all VIPs that it serves.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct VipBackend {
+    /// Its own address.
+    pub address: SocketAddr,
+    /// `up` or `down`.
+    pub health: String,
+    /// Slots of the VIP that are its own, of 65,537.
+    pub slots: usize,
+    /// Packets sent to it.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// TCP connections that began.
+    pub flows: u64,
+    /// Packets in slots that were moving.
+    pub moving_packets: u64,
+}
+
+/// `GET /flows/explain`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Explained {
+    /// In their order.
+    pub stages: Vec<Stage>,
+    /// Where the flow's next packet goes; absent if not to a backend.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend: Option<SocketAddr>,
+}
+
+/// What a stage of the packet path decides.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Stage {
+    /// Its name.
+    pub stage: String,
+    /// What it decides, in a sentence.
+    pub decision: String,
 }
 
 /// A list: `{"data": […], "next": …}`.

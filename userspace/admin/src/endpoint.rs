@@ -12,7 +12,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use crate::api::Problem;
-use crate::{Running, allow, ban_stats, ban_watch, bans, control, metrics, probes, status};
+use crate::{Running, allow, ban_stats, ban_watch, bans, control, metrics, probes, status, vips};
 
 /// A request to the admin side, read in whole.
 #[derive(Clone, Debug)]
@@ -148,6 +148,9 @@ pub static ENDPOINTS: &[Endpoint] = &[
     bans::TEST,
     ban_stats::GET,
     ban_watch::GET,
+    vips::GET,
+    vips::MOVE,
+    vips::EXPLAIN,
     allow::GET,
     allow::POST,
     allow::DELETE,

@@ -15,6 +15,7 @@ mod probes;
 mod running;
 mod server;
 mod status;
+mod vips;
 
 pub use ban_watch::Watch;
 pub use endpoint::{ENDPOINTS, Endpoint, Port};

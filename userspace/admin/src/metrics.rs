@@ -1,9 +1,11 @@
 //! `GET /metrics` of the status port: Prometheus text.
 
+use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 use std::rc::Rc;
 
 use hyper::Method;
+use weir_l4::{BackendStats, VipStats};
 use weir_l7::{Counter, Counters, DURATION_BOUNDS_US, Refusal};
 
 use crate::Running;
@@ -26,6 +28,7 @@ fn metrics(running: &Rc<Running>) -> String {
     let mut page = Page(String::with_capacity(16 * 1024));
     process(running, &mut page);
     kernel(running, &mut page);
+    vips(running, &mut page);
     listeners(running, &mut page);
     backends(running, &mut page);
     requests(running, &mut page);
@@ -58,6 +61,60 @@ fn kernel(running: &Running, page: &mut Page) {
         let labels: [(&str, &dyn Display); 2] =
             [("verdict", &counter.verdict), ("reason", &counter.reason)];
         page.sample("weir_packet_bytes_total", &labels, counter.bytes);
+    }
+}
+
+/// A metric of a VIP or of a backend of one: name, type, help, value.
+type VipMetric<T> = (&'static str, &'static str, &'static str, fn(&T) -> u64);
+
+fn vips(running: &Running, page: &mut Page) {
+    const VIP: [VipMetric<VipStats>; 5] = [
+        ("weir_vip_packets_total", "counter", "Packets for a VIP.", |vip| vip.packets),
+        ("weir_vip_bytes_total", "counter", "Their bytes.", |vip| vip.bytes),
+        ("weir_vip_flows_total", "counter", "TCP connections to a VIP that began.", |vip| {
+            vip.flows
+        }),
+        ("weir_vip_moving_packets_total", "counter", "Packets in slots that moved.", |vip| {
+            vip.moving_packets
+        }),
+        ("weir_vip_moving_slots", "gauge", "Slots that are moving.", |vip| vip.moving_slots as u64),
+    ];
+    const BACKEND: [VipMetric<BackendStats>; 4] = [
+        ("weir_vip_backend_packets_total", "counter", "Packets sent to a VIP's backend.", |it| {
+            it.packets
+        }),
+        ("weir_vip_backend_bytes_total", "counter", "Their bytes.", |it| it.bytes),
+        ("weir_vip_backend_flows_total", "counter", "TCP connections that began.", |it| it.flows),
+        (
+            "weir_vip_backend_moving_packets_total",
+            "counter",
+            "Packets in slots that moved.",
+            |it| it.moving_packets,
+        ),
+    ];
+    let vips = running.kernel.as_ref().map(|kernel| kernel.vips()).unwrap_or_default();
+    if vips.is_empty() {
+        return;
+    }
+    for (name, kind, help, value) in VIP {
+        page.family(name, kind, help);
+        vips.iter().for_each(|it| page.sample(name, &[("vip", &it.vip.name)], value(it)));
+    }
+    const DROPS: &str = "weir_vip_dropped_packets_total";
+    page.family(DROPS, "counter", "Packets for a VIP that were dropped, by reason.");
+    for it in &vips {
+        for (reason, count) in &it.drops {
+            page.sample(DROPS, &[("vip", &it.vip.name), ("reason", reason)], count);
+        }
+    }
+    // What serves several VIPs is counted once.
+    let backends: BTreeMap<_, _> =
+        vips.iter().flat_map(|it| &it.backends).map(|it| (it.address, it)).collect();
+    for (name, kind, help, value) in BACKEND {
+        page.family(name, kind, help);
+        for (address, backend) in &backends {
+            page.sample(name, &[("backend", address)], value(backend));
+        }
     }
 }
 

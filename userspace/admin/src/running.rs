@@ -26,8 +26,6 @@ pub struct Running {
     pub generation: Cell<u64>,
     /// Whether it is stopping.
     pub draining: Cell<bool>,
-    /// Counts changes of who serves a VIP.
-    pub vip_moves: Cell<u64>,
     /// Where the status port is bound.
     pub status_address: Cell<Option<SocketAddr>>,
     /// When the process started.
@@ -44,6 +42,15 @@ pub enum Order {
     /// Read the configuration again and apply it.
     Reload {
         /// Told what came of it: a sentence that says why it was refused.
+        done: oneshot::Sender<Result<Done, String>>,
+    },
+    /// Have a VIP served by listeners of this host, or forwarded again.
+    MoveVip {
+        /// The VIP.
+        name: String,
+        /// Whether this host is to serve it.
+        is_local: bool,
+        /// Told what came of it.
         done: oneshot::Sender<Result<Done, String>>,
     },
     /// Stop: after open requests are answered, or at once.

@@ -8,9 +8,9 @@ use weir_l4::{AttachMode, Kernel};
 use weir_l7::{Counters, Refusal};
 use weir_model::AlgorithmName;
 
-use crate::Running;
 use crate::api::{self, Status};
 use crate::endpoint::{Answer, Endpoint, Port, at_once};
+use crate::{Running, vips};
 
 pub(crate) const GET: Endpoint = Endpoint {
     method: Method::GET,
@@ -32,6 +32,7 @@ fn status(running: &Rc<Running>) -> Status {
         reactors: running.engine.counters().count(),
         kernel: running.kernel.as_deref().map(kernel),
         status_address: running.status_address.get(),
+        vips: vips::shown(running.kernel.as_deref()),
         listeners: listeners
             .into_iter()
             .map(|listener| api::Listener {

@@ -22,6 +22,14 @@ pub struct Backend {
     failures: AtomicU64,
 }
 
+static HEALTH_CHANGES: AtomicU64 = AtomicU64::new(0);
+
+/// How often the health of any backend has changed: whoever follows it need not look at all of them.
+#[must_use]
+pub fn health_changes() -> u64 {
+    HEALTH_CHANGES.load(Ordering::Relaxed)
+}
+
 /// What is known of a backend's condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -96,7 +104,9 @@ impl Backend {
 
     /// Sets its condition; seen by the next choice of every reactor.
     pub fn set_health(&self, health: Health) {
-        self.health.store(health as u8, Ordering::Relaxed);
+        if self.health.swap(health as u8, Ordering::Relaxed) != health as u8 {
+            HEALTH_CHANGES.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// A request that this backend was chosen for is open, until the answer is dropped.

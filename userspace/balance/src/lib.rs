@@ -12,6 +12,6 @@ mod round_robin;
 mod upstream;
 
 pub use algorithm::{ALGORITHMS, Algorithm, AlgorithmSpec};
-pub use backend::{Backend, BackendId, Health, OpenRequest};
+pub use backend::{Backend, BackendId, Health, OpenRequest, health_changes};
 pub use maglev::{Member, maglev};
 pub use upstream::{Upstream, build};

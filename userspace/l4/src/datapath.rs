@@ -15,9 +15,9 @@ pub use crate::pins::detach;
 use crate::pins::{MAPS, Pins};
 use crate::samples::Samples;
 pub(crate) use crate::tables::Tables;
+use crate::tables::missing;
 pub(crate) use crate::vips::Vips;
 use crate::vips::maps::Maps;
-use crate::tables::missing;
 use crate::{Attached, Counter, Error};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/weir-xdp.o"));

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant, SystemTime};
 use weir_bans::{Hits, Registry};
 use weir_model::{Cidr, LogLevel};
 
-use crate::{Error, Explained, FlowQuestion, VipStats, Wanted};
 use crate::datapath::{Datapath, Tables, Vips};
 use crate::store::Store;
 use crate::types::{Attached, Counter};
+use crate::{Error, Explained, FlowQuestion, VipStats, Wanted};
 
 /// The XDP program with its maps. Dropping it detaches the program, unless it is pinned.
 pub struct Kernel {

@@ -48,8 +48,6 @@ pub use doctor::{Finding, doctor};
 pub use enforce::enforce;
 pub use error::Error;
 pub use kernel::Kernel;
-pub use vip_types::{
-    BackendStats, Explained, FlowQuestion, Pool, PoolMember, VipStats, Wanted,
-};
 pub use types::{AttachMode, Attached, BanHits, Counter, ListStats, Loaded, Seen, Sight, Stats};
+pub use vip_types::{BackendStats, Explained, FlowQuestion, Pool, PoolMember, VipStats, Wanted};
 pub use weir_bans::{Changed, Decision, Hits, List, Merged};

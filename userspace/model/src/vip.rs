@@ -124,6 +124,6 @@ impl HashBy {
     }
 }
 
-fn word<T: PartialEq>(names: &[(&'static str, T)], own: T) -> &'static str {
+fn word<T: PartialEq + Copy>(names: &[(&'static str, T)], own: T) -> &'static str {
     names.iter().find(|(_, value)| *value == own).map_or("", |(word, _)| word)
 }

@@ -15,9 +15,9 @@ pub fn directory(entries: &[Entry]) -> Result<Vec<Entry>, Full> {
     let mut directory = vec![Entry::EMPTY; DIRECTORY as usize];
     for entry in entries {
         let start = entry.start();
-        let free = (0..PROBES_MAX)
-            .map(|probe| (start + probe) as usize % DIRECTORY as usize)
-            .find(|&at| directory.get(at).is_some_and(|it| it.key >> 24 == EntryKind::Empty as u32));
+        let free = (0..PROBES_MAX).map(|probe| (start + probe) as usize % DIRECTORY as usize).find(
+            |&at| directory.get(at).is_some_and(|it| it.key >> 24 == EntryKind::Empty as u32),
+        );
         let place = free.and_then(|at| directory.get_mut(at)).ok_or(Full)?;
         *place = *entry;
     }

@@ -1,7 +1,7 @@
 //! A table of slots, in memory that the packet path reads: which slots change hands, and for how long the
 //! flows that they had are looked up.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use weir_abi::vip::{CLOSED, MOVING, NOWHERE, SLOTS};
@@ -116,39 +116,35 @@ impl Slots<'_> {
         (0u32..).zip(wanted).all(|(slot, &wanted)| self.get(slot) == wanted)
     }
 
-    /// How many slots a backend has.
-    #[must_use]
-    pub fn count(self, backend: u16) -> usize {
-        (0..SLOTS).filter(|&slot| self.get(slot) & !MOVING == backend).count()
-    }
-
     /// How many slots are moving.
     #[must_use]
     pub fn moving_count(self) -> usize {
         (0..SLOTS).filter(|&slot| self.get(slot) & MOVING != 0).count()
     }
 
-    /// The backends that have a slot, or flows from one that moves.
+    /// The backends that have slots, with how many; those that only have flows from slots that move have
+    /// none.
     #[must_use]
-    pub fn backends(self) -> BTreeSet<u16> {
-        let mut found = BTreeSet::new();
+    pub fn shares(self) -> BTreeMap<u16, usize> {
+        let mut shares = BTreeMap::new();
         for slot in 0..SLOTS {
             let held = self.get(slot);
-            found.insert(held & !MOVING);
+            *shares.entry(held & !MOVING).or_default() += 1;
             if held & MOVING != 0
                 && let Some(it) = self.moving(slot)
             {
-                found.insert(it.before());
+                shares.entry(it.before()).or_default();
             }
         }
-        found.remove(&NOWHERE);
-        found
+        shares.remove(&NOWHERE);
+        shares
     }
 
     /// What a slot says, [`MOVING`] included.
     #[must_use]
     pub fn get(self, slot: u32) -> u16 {
-        let long = self.now.get(slot as usize / 4).map_or(u64::MAX, |it| it.load(Ordering::Relaxed));
+        let long =
+            self.now.get(slot as usize / 4).map_or(u64::MAX, |it| it.load(Ordering::Relaxed));
         (long >> (slot % 4 * 16)) as u16
     }
 
@@ -242,7 +238,9 @@ mod tests {
         assert!(!memory.slots().will_move(&wanted, NONE_GONE));
         assert_eq!(memory.slots().change(&wanted, 5, NONE_GONE), 0);
         assert!(memory.slots().is(&wanted));
-        assert_eq!(memory.slots().backends(), (1..=7).collect());
+        let shares = memory.slots().shares();
+        assert_eq!(shares.keys().copied().collect::<Vec<_>>(), (1..=7).collect::<Vec<_>>());
+        assert_eq!(shares.values().sum::<usize>(), SLOTS as usize);
     }
 
     #[test]

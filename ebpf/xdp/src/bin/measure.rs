@@ -34,11 +34,7 @@ fn next_source() -> u32 {
 }
 
 #[inline(always)]
-fn run(
-    context: &XdpContext,
-    random: bool,
-    stage: impl FnOnce(u32, &Frame) -> bool,
-) -> u32 {
+fn run(context: &XdpContext, random: bool, stage: impl FnOnce(u32, &Frame) -> bool) -> u32 {
     let frame = Frame(context.ctx);
     let Ok(flow) = wire::flow(&frame) else { return XDP_ABORTED };
     // Whatever the stage is, the headers must have been read.

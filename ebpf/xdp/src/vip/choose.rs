@@ -3,7 +3,8 @@
 use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
 use core::ptr::{read_volatile, write_volatile};
 use weir_abi::vip::{
-    CLOSED, Drops, FlowKey, FlowValue, HashBy, LOCAL, MOVING, NOWHERE, ServerKey, server_id, slot_of,
+    CLOSED, Drops, FlowKey, FlowValue, HashBy, LOCAL, MOVING, NOWHERE, ServerKey, server_id,
+    slot_of,
 };
 use weir_abi::{Drop, End, Flow};
 

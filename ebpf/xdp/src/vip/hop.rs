@@ -1,8 +1,6 @@
 //! The way to a backend, as the kernel's routes and neighbours have it. Each CPU asks now and then.
 
-use aya_ebpf::bindings::{
-    BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup as Lookup, xdp_md,
-};
+use aya_ebpf::bindings::{BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup as Lookup, xdp_md};
 use aya_ebpf::helpers::bpf_jiffies64;
 use aya_ebpf::helpers::generated::bpf_fib_lookup;
 use weir_abi::Address;

@@ -95,12 +95,8 @@ fn follow(frame: &Frame, flow: &Flow, quoted: &Flow, way: &mut Way) -> Result<En
     if quoted.protocol != PROTOCOL_TCP && quoted.protocol != PROTOCOL_UDP {
         return Ok(End::GO_ON);
     }
-    let found = find(
-        &maps::Directory,
-        quoted.destination,
-        quoted.destination_port,
-        quoted.protocol,
-    );
+    let found =
+        find(&maps::Directory, quoted.destination, quoted.destination_port, quoted.protocol);
     let Some(entry) = found else { return Err(End::dropped(Drop::IcmpMismatch)) };
     // SAFETY: the value of an array map, freed only after this run.
     let entry = unsafe { &*entry };

@@ -2,9 +2,7 @@
 
 use aya_ebpf::bindings::xdp_md;
 use weir_abi::checksum::Sum;
-use weir_abi::vip::{
-    BackendEntry, Drops, EntryKind, FlowKey, KEEP_PORT, NatValue, RETURN, find,
-};
+use weir_abi::vip::{BackendEntry, Drops, EntryKind, FlowKey, KEEP_PORT, NatValue, RETURN, find};
 use weir_abi::wire::{PROTOCOL_ICMP, PROTOCOL_ICMP6, PROTOCOL_TCP, PROTOCOL_UDP, V4};
 use weir_abi::{Address, Drop, End, Flow, Send, Shape};
 
@@ -56,7 +54,8 @@ fn nat(frame: &Frame, way: &Way) -> Result<End, End> {
         PROTOCOL_TCP | PROTOCOL_UDP => {
             let keep = way.how & KEEP_PORT != 0;
             let port = if keep { 0 } else { backend.port };
-            let ports = report(frame, transport, way.protocol, family, Side::Destination, port, change);
+            let ports =
+                report(frame, transport, way.protocol, family, Side::Destination, port, change);
             let (client_port, vip_port) = ports.ok_or(MALFORMED)?;
             let port = if keep { vip_port } else { backend.port };
             let key = FlowKey {
@@ -66,7 +65,10 @@ fn nat(frame: &Frame, way: &Way) -> Result<End, End> {
                 protocol: way.protocol.into(),
             };
             let number = way.backend as u16;
-            remember(&key, &NatValue { address: vip, vip: way.vip, port: vip_port, backend: number });
+            remember(
+                &key,
+                &NatValue { address: vip, vip: way.vip, port: vip_port, backend: number },
+            );
         }
         PROTOCOL_ICMP | PROTOCOL_ICMP6 => {
             quoted(frame, transport, way, backend, change).ok_or(MALFORMED)?;
@@ -178,7 +180,11 @@ fn readdress(
         let old = if side == Side::Source { source } else { destination };
         let change = Sum::default().subtract(old).add(new);
         header.put_u16::<10>(change.applied_to(header.u16::<10>()));
-        if side == Side::Source { header.put_u32::<12>(new) } else { header.put_u32::<16>(new) }
+        if side == Side::Source {
+            header.put_u32::<12>(new)
+        } else {
+            header.put_u32::<16>(new)
+        }
         Some((Address::v4(source), Address::v4(destination), change))
     } else {
         let header = frame.span::<40>(network)?;
@@ -213,7 +219,11 @@ fn report(
     let (source, destination) = (header.u16::<0>(), header.u16::<2>());
     let old = if side == Side::Source { source } else { destination };
     let new = if port == 0 { old } else { port };
-    if side == Side::Source { header.put_u16::<0>(new) } else { header.put_u16::<2>(new) }
+    if side == Side::Source {
+        header.put_u16::<0>(new)
+    } else {
+        header.put_u16::<2>(new)
+    }
     let change = addresses.subtract(old.into()).add(new.into());
     if protocol == PROTOCOL_TCP {
         let header = frame.span::<20>(at)?;

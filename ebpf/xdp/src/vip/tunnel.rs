@@ -80,13 +80,7 @@ const MALFORMED: End = End::dropped(Drop::Malformed);
 
 /// Writes the Ethernet header before the outer one, with the tags that the packet had.
 #[inline(always)]
-fn ethernet(
-    frame: &Frame,
-    way: &Way,
-    family: u8,
-    tags: u64,
-    addresses: [u32; 3],
-) -> Option<()> {
+fn ethernet(frame: &Frame, way: &Way, family: u8, tags: u64, addresses: [u32; 3]) -> Option<()> {
     let header = frame.span::<22>(0)?;
     hop::address(header, addresses);
     let ethertype = if family == V4 { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 };

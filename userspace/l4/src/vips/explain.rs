@@ -53,16 +53,15 @@ impl Vips {
         {
             let _ = write!(text, ", moving from {}", self.name_of(before));
             stages.push(("slot", text));
-            let key = FlowKey {
-                source,
-                destination,
-                ports,
-                protocol: asked.protocol.number().into(),
-            };
+            let key =
+                FlowKey { source, destination, ports, protocol: asked.protocol.number().into() };
             let known = self.maps.flow(key).map(|flow| flow.backend as u16);
             let (next, why) = match known {
                 Some(known) => (known, "remembered at"),
-                None => (before, "not remembered: a new connection goes to the slot's backend, this flow to"),
+                None => (
+                    before,
+                    "not remembered: a new connection goes to the slot's backend, this flow to",
+                ),
             };
             stages.push(("flow", format!("{why} {}", self.name_of(next))));
             chosen = next;
@@ -97,9 +96,8 @@ impl Vips {
     }
 
     fn vip_of(&self, asked: FlowQuestion) -> Option<&(Vip, super::TableKey)> {
-        let is_at = |vip: &Vip| {
-            vip.address == asked.destination.ip() && vip.protocol == asked.protocol
-        };
+        let is_at =
+            |vip: &Vip| vip.address == asked.destination.ip() && vip.protocol == asked.protocol;
         let exact = |vip: &Vip| vip.port.map(u16::from) == Some(asked.destination.port());
         let exact = self.vips.iter().find(|(vip, _)| is_at(vip) && exact(vip));
         exact.or_else(|| self.vips.iter().find(|(vip, _)| is_at(vip) && vip.port.is_none()))

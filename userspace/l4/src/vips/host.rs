@@ -35,11 +35,8 @@ pub(crate) fn source(backend: SocketAddr, sources: &[Cidr]) -> (IpAddr, u32) {
 
 /// This host's address towards a backend; the unspecified one where there is no route.
 fn towards(backend: SocketAddr) -> IpAddr {
-    let any: IpAddr = if backend.is_ipv4() {
-        Ipv4Addr::UNSPECIFIED.into()
-    } else {
-        Ipv6Addr::UNSPECIFIED.into()
-    };
+    let any: IpAddr =
+        if backend.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0)).and_then(|socket| {
         socket.connect(backend)?;
         socket.local_addr()

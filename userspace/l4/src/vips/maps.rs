@@ -122,7 +122,8 @@ impl Maps {
         let state: MapData = data(ebpf, "BALANCER")?;
         let backends: MapData = data(ebpf, "BACKENDS")?;
         let mapped = |map: &MapData, words| {
-            Mapped::of(map, words).map_err(|error| Error::of("share memory with the kernel", &error))
+            Mapped::of(map, words)
+                .map_err(|error| Error::of("share memory with the kernel", &error))
         };
         let maps = Self {
             state: mapped(&state, STATE_WORDS)?,
@@ -201,8 +202,7 @@ impl Maps {
         let now = self.slots.get(&number.into(), 0).ok()?;
         let now = Mapped::of(now.map(), 2 * SLOT_WORDS as usize).ok()?;
         let moves = self.moves.get(&number.into(), 0).ok();
-        let moves =
-            moves.and_then(|it| Mapped::of(it.map(), 2 * MOVE_LONGS * SLOTS as usize).ok());
+        let moves = moves.and_then(|it| Mapped::of(it.map(), 2 * MOVE_LONGS * SLOTS as usize).ok());
         Some(Table { now, moves })
     }
 
@@ -222,9 +222,7 @@ impl Maps {
         let map = map.map_err(|error| Error::of(attempt(), &error))?;
         let memory = Mapped::of(map.map(), 2 * MOVE_LONGS * SLOTS as usize)
             .map_err(|error| Error::of(attempt(), &error))?;
-        self.moves
-            .set(number.into(), &map, 0)
-            .map_err(|error| Error::of(attempt(), &error))?;
+        self.moves.set(number.into(), &map, 0).map_err(|error| Error::of(attempt(), &error))?;
         table.moves = Some(memory);
         Ok(())
     }
@@ -263,9 +261,8 @@ impl Maps {
         let halves = |long: u64| [long as u32, (long >> 32) as u32];
         let longs = [address.high, address.low, source.high, source.low];
         let family = if backend.address.is_ipv4() { 4 } else { 6 };
-        let last = u32::from(backend.address.port())
-            | family << 16
-            | u32::from(backend.is_down) << 24;
+        let last =
+            u32::from(backend.address.port()) | family << 16 | u32::from(backend.is_down) << 24;
         let words = longs.into_iter().flat_map(halves).chain([backend.spread, backend.stamp]);
         for (at, word) in (0u32..).zip(words) {
             self.backends.words().store(base + at, word);

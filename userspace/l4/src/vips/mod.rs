@@ -11,9 +11,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-use weir_abi::vip::{
-    BACKENDS_MAX, Entry, EntryKind, KEEP_PORT, LOCAL, NOWHERE, ServerKey, VIPS_MAX,
-};
+use weir_abi::vip::{BACKENDS_MAX, Entry, EntryKind, KEEP_PORT, LOCAL, ServerKey, VIPS_MAX};
 use weir_model::{Forward, HashBy, Vip};
 use weir_vips::{Numbers, directory, filter};
 
@@ -171,8 +169,8 @@ impl Vips {
             });
             entries.push(Entry::new(address, 0, 0, EntryKind::Address));
             if vip.forward == Forward::Nat {
-                let used = self.tables.get(key).map(|table| table.used.clone()).unwrap_or_default();
-                for backend in used.iter().filter_map(|number| self.known.get(number)) {
+                let shares = self.tables.get(key).into_iter().flat_map(|table| table.shares.keys());
+                for backend in shares.filter_map(|number| self.known.get(number)) {
                     let port = if vip.port.is_some() { backend.address.port() } else { 0 };
                     let address = maps::address(backend.address.ip());
                     entries.push(Entry::new(address, port, protocol, EntryKind::NatBackend));
@@ -205,7 +203,7 @@ impl Vips {
     /// Those that no slot has, and that no member of a pool is.
     fn forget_backends(&mut self) {
         let used: BTreeSet<u16> =
-            self.tables.values().flat_map(|table| table.used.iter().copied()).collect();
+            self.tables.values().flat_map(|table| table.shares.keys().copied()).collect();
         for (_, number) in self.backends.retain(|_, number| used.contains(&number)) {
             self.known.remove(&number);
             self.maps.forget_backend(number);
@@ -254,8 +252,8 @@ impl Vips {
                 continue;
             };
             let Some(memory) = self.maps.open(number) else { continue };
-            let mut table = Table::adopted(number, vip.idle, memory);
-            if table.used.iter().eq([&LOCAL]) {
+            let table = Table::adopted(number, vip.idle, memory);
+            if table.shares.keys().eq([&LOCAL]) {
                 self.local.insert(vip.name.clone());
             }
             let pool = wanted.pools.get(vip.upstream);
@@ -263,13 +261,12 @@ impl Vips {
                 pool.map_or_else(String::new, |pool| pool.name.clone()),
                 vip.idle.as_secs(),
             );
-            let key = if self.local.contains(&vip.name) || table.used.contains(&LOCAL) {
+            let key = if self.local.contains(&vip.name) || table.shares.contains_key(&LOCAL) {
                 TableKey::Own(vip.name.clone())
             } else {
                 shared
             };
             if self.table_numbers.of(&key).is_none() {
-                table.used.remove(&NOWHERE);
                 self.table_numbers.adopt(key.clone(), number);
                 self.tables.insert(key, table);
             }
@@ -303,8 +300,8 @@ fn listener_entries(vips: &[(Vip, TableKey)], wanted: &Wanted) -> Vec<Entry> {
     for (vip, _) in vips.iter().filter(|(vip, _)| vip.port.is_none()) {
         for listener in &wanted.listeners {
             let ip = listener.ip();
-            let covers = ip == vip.address
-                || ip.is_unspecified() && (ip.is_ipv6() || vip.address.is_ipv4());
+            let covers =
+                ip == vip.address || ip.is_unspecified() && (ip.is_ipv6() || vip.address.is_ipv4());
             if covers && !taken.contains(&(vip.address, listener.port(), TCP)) {
                 let address = maps::address(vip.address);
                 entries.push(Entry::new(address, listener.port(), TCP, EntryKind::Listener));

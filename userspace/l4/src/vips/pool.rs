@@ -1,6 +1,6 @@
 //! Tables of slots: built from members, changed when they change, settled by time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -27,8 +27,8 @@ pub(crate) struct Table {
     aims: Vec<Aim>,
     /// What the slots were last given by.
     members: Vec<Member>,
-    /// Backends that have a slot, or flows from one that moves.
-    pub(crate) used: BTreeSet<u16>,
+    /// Backends with how many slots they have; none is one with flows from slots that move.
+    pub(crate) shares: BTreeMap<u16, usize>,
     moving: usize,
     /// Ticks after which a silent flow is forgotten.
     idle: u32,
@@ -37,7 +37,7 @@ pub(crate) struct Table {
 
 impl Table {
     fn new(number: u16, idle: Duration, memory: maps::Table) -> Self {
-        let used = memory.slots().backends();
+        let shares = memory.slots().shares();
         let moving = memory.slots().moving_count();
         Self {
             number,
@@ -45,7 +45,7 @@ impl Table {
             ramp: Ramp::default(),
             aims: Vec::new(),
             members: Vec::new(),
-            used,
+            shares,
             moving,
             idle: ticks(idle),
             slow_start: Duration::ZERO,
@@ -133,8 +133,11 @@ impl Vips {
         let used: BTreeSet<usize> = vips.iter().map(|(vip, _)| vip.upstream).collect();
         let pools = || used.iter().filter_map(|&index| wanted.pools.get(index));
         // A backend of several pools is down when all of them say so.
-        let up: std::collections::HashSet<SocketAddr> =
-            pools().flat_map(|pool| &pool.members).filter(|it| it.is_up).map(|it| it.address).collect();
+        let up: std::collections::HashSet<SocketAddr> = pools()
+            .flat_map(|pool| &pool.members)
+            .filter(|it| it.is_up)
+            .map(|it| it.address)
+            .collect();
         let mut noted = std::collections::HashSet::new();
         for member in pools().flat_map(|pool| &pool.members) {
             if !noted.insert(member.address) {
@@ -209,7 +212,8 @@ impl Vips {
     ) -> Result<(), Error> {
         let aims = if is_local { Vec::new() } else { aims_of(pool) };
         let is_quiet = aims == table.aims && !table.ramp.is_under_way(pool.slow_start, now);
-        if is_quiet && !(is_local && table.members.is_empty() && !table.used.contains(&LOCAL)) {
+        if is_quiet && !(is_local && table.members.is_empty() && !table.shares.contains_key(&LOCAL))
+        {
             return Ok(());
         }
         let members =
@@ -233,7 +237,7 @@ impl Vips {
             self.maps.add_moves(table.number, &mut table.memory)?;
         }
         table.moving = table.slots().change(&wanted, tick(), &is_gone);
-        table.used = table.slots().backends();
+        table.shares = table.slots().shares();
         if table.moving == 0 && table.slots().moves.is_some() {
             self.maps.remove_moves(table.number, &mut table.memory);
         }
@@ -251,7 +255,16 @@ impl Vips {
         let (mut ramp, aims) = (Ramp::default(), aims_of(pool));
         let members = weigh(&mut ramp, &aims, pool.slow_start, now);
         let numbers = self.numbers_of(&members);
-        Ok(Plan { key: key.clone(), number, idle: vip.idle, slow_start: pool.slow_start, ramp, aims, members, numbers })
+        Ok(Plan {
+            key: key.clone(),
+            number,
+            idle: vip.idle,
+            slow_start: pool.slow_start,
+            ramp,
+            aims,
+            members,
+            numbers,
+        })
     }
 
     /// Makes tables on every core: a thousandth of a second each.
@@ -259,7 +272,8 @@ impl Vips {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let share = plans.len().div_ceil(cores).max(1);
         let made: Result<Vec<FreshTable>, Error> = std::thread::scope(|scope| {
-            let build = |plans: &[Plan]| plans.iter().map(Plan::build).collect::<Result<Vec<_>, _>>();
+            let build =
+                |plans: &[Plan]| plans.iter().map(Plan::build).collect::<Result<Vec<_>, _>>();
             let threads: Vec<_> =
                 plans.chunks(share).map(|plans| scope.spawn(move || build(plans))).collect();
             let mut all = Vec::with_capacity(plans.len());
@@ -321,7 +335,7 @@ impl Vips {
             let before = table.moving;
             table.moving = table.memory.slots().settle(now, table.idle);
             if table.moving < before {
-                table.used = table.memory.slots().backends();
+                table.shares = table.memory.slots().shares();
                 any = true;
             }
             if table.moving == 0 {

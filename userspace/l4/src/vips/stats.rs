@@ -23,17 +23,15 @@ impl Vips {
         let counter = self.vip_numbers.of(&vip_key(vip)).map(|it| self.maps.vip_counter(it));
         let counter = counter.unwrap_or_default();
         let table = self.tables.get(key);
-        let slots = |number: u16| table.map_or(0, |table| table.slots().count(number));
-        let used = table.map(|table| table.used.clone()).unwrap_or_default();
-        let mut backends: Vec<_> = used
-            .into_iter()
-            .filter_map(|number| {
+        let shares = table.into_iter().flat_map(|table| &table.shares);
+        let mut backends: Vec<_> = shares
+            .filter_map(|(&number, &slots)| {
                 let known = self.known.get(&number)?;
                 let counter = self.maps.backend_counter(number);
                 Some(BackendStats {
                     address: known.address,
                     is_up: !known.is_down,
-                    slots: slots(number),
+                    slots,
                     packets: counter.packets,
                     bytes: counter.bytes,
                     flows: counter.flows,

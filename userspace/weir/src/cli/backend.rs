@@ -117,7 +117,8 @@ fn run(arguments: &[String]) -> Result<bool> {
 
 /// What does the same without Weir on this host.
 fn with_the_kernels_own_tunnels(vips: &[IpAddr], gue_port: u16) -> String {
-    let mut text = String::from("# VIPs, without telling the wire of them (for ipip, gue and l2)\n");
+    let mut text =
+        String::from("# VIPs, without telling the wire of them (for ipip, gue and l2)\n");
     for &vip in vips {
         text += &format!("ip {}\n", arguments("add", vip).join(" "));
     }

@@ -9,6 +9,7 @@ mod ban_watch;
 mod check;
 mod doctor;
 mod show;
+mod vip;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -47,6 +48,14 @@ pub(crate) enum Command {
     /// Sources that no ban touches
     #[command(subcommand)]
     Allow(Allow),
+    /// VIPs: what the kernel side balances
+    #[command(subcommand)]
+    Vip(Vips),
+    /// Flows through the kernel side
+    #[command(subcommand)]
+    Flow(Flow),
+    /// Show what is going on, again and again: packets by verdict, VIPs, backends
+    Top(Top),
     /// Have the running instance read its configuration again: applied in whole or refused
     Reload {
         #[command(flatten)]
@@ -252,6 +261,63 @@ pub(crate) struct Load {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum Vips {
+    /// List every VIP with its counters and backends
+    List {
+        #[command(flatten)]
+        instance: Instance,
+    },
+    /// Have listeners of this host serve a VIP's new flows, or its backends again
+    ///
+    /// Flows that exist stay where they are until they are silent for the VIP's `idle`.
+    Move {
+        /// As the configuration names it
+        name: String,
+        /// Who serves
+        to: Serve,
+        #[command(flatten)]
+        instance: Instance,
+    },
+}
+
+/// Who serves a VIP.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Serve {
+    /// Listeners of this host
+    Local,
+    /// The backends of its upstream
+    Forward,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Flow {
+    /// Tell which stage decides what for a flow, from the maps in force
+    Explain {
+        /// The client: 192.0.2.1:40000 or [2001:db8::1]:40000
+        source: std::net::SocketAddr,
+        /// What it sends to
+        destination: std::net::SocketAddr,
+        /// UDP instead of TCP
+        #[arg(long)]
+        udp: bool,
+        #[command(flatten)]
+        instance: Instance,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Top {
+    /// Seconds between two looks
+    #[arg(short = 'n', long, value_name = "SECONDS", default_value_t = 1.0)]
+    pub(crate) interval: f64,
+    /// End after so many looks
+    #[arg(long, value_name = "LOOKS")]
+    pub(crate) count: Option<u64>,
+    #[command(flatten)]
+    pub(crate) instance: Instance,
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum Allow {
     /// Allow prefixes
     Add {
@@ -284,6 +350,9 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode> {
         Command::Status { instance } => show::status(&instance),
         Command::Ban(command) => ban::ban(&command),
         Command::Allow(command) => ban::allow(&command),
+        Command::Vip(command) => vip::vip(&command),
+        Command::Flow(command) => vip::flow(&command),
+        Command::Top(arguments) => vip::top(&arguments),
         Command::Reload { instance } => ask::reload(&instance),
         Command::Stop { fast, detach, pin, instance } => {
             ask::stop(&instance, fast, detach.then_some(pin.as_path()))

@@ -29,6 +29,10 @@ fn page(status: &Status) -> String {
     );
     kernel(status.kernel.as_ref(), &mut page);
     page += "\n";
+    if !status.vips.is_empty() {
+        page += &super::vip::text(&status.vips);
+        page += "\n";
+    }
     let listeners = status.listeners.iter().map(|listener| {
         [listener.name.clone(), listener.address.to_string(), listener.connections.to_string()]
     });

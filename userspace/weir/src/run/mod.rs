@@ -31,6 +31,8 @@ use signals::{Signal, Signals};
 const ORDERS_MAX: usize = 16;
 /// Between two looks at bans whose time has come.
 const TICK_INTERVAL: Duration = Duration::from_millis(250);
+/// Between two looks whether the health of a VIP's backend has changed.
+const BALANCE_INTERVAL: Duration = Duration::from_millis(20);
 /// Between two looks at the files of ban lists.
 const FILES_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -68,7 +70,6 @@ async fn serve(arguments: &Run, config: Config) -> Result<()> {
         upstreams: RefCell::default(),
         generation: Cell::new(0),
         draining: Cell::new(false),
-        vip_moves: Cell::new(0),
         status_address: Cell::new(admin.status_address()),
         started: Instant::now(),
         orders,
@@ -81,7 +82,7 @@ async fn serve(arguments: &Run, config: Config) -> Result<()> {
         detach: false,
         watch: weir_health::Watch::default(),
         ban_files: lists::Watched::default(),
-        vips_seen: vips::Seen::default(),
+        health_seen: 0,
     };
     if let Err(error) = put_in_force(&mut main, config, planned).await {
         main.running.kernel.iter().for_each(|kernel| kernel.abandon());
@@ -114,8 +115,8 @@ struct Main {
     watch: weir_health::Watch,
     /// The ban lists of the configuration in force, as they were read.
     ban_files: lists::Watched,
-    /// What the VIPs in force were made of.
-    vips_seen: vips::Seen,
+    /// How often healths had changed when the VIPs were last balanced.
+    health_seen: u64,
 }
 
 impl Main {
@@ -124,6 +125,8 @@ impl Main {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut looks = tokio::time::interval(FILES_INTERVAL);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut balances = tokio::time::interval(BALANCE_INTERVAL);
+        balances.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 signal = signals.next() => match signal {
@@ -132,16 +135,17 @@ impl Main {
                 },
                 Some(order) = orders.recv() => match order {
                     Order::Reload { done } => drop(done.send(change::reload(self).await)),
+                    Order::MoveVip { name, is_local, done } => {
+                        drop(done.send(vips::move_to(self, &name, is_local).await));
+                    }
                     Order::Stop { graceful, detach } => {
                         self.detach |= detach;
                         let how = if graceful { Stop::Graceful } else { Stop::Fast };
                         return self.stop(how, &mut signals).await;
                     }
                 },
-                _ = ticks.tick() => {
-                    self.tick().await;
-                    vips::follow(self).await;
-                }
+                _ = ticks.tick() => self.tick().await,
+                _ = balances.tick() => vips::follow(self).await,
                 _ = looks.tick() => change::follow_lists(self).await,
             }
         }

@@ -4,18 +4,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use weir_balance::{Health, Upstream};
+use weir_admin::api::Done;
+use weir_balance::{Health, Upstream, health_changes};
 use weir_l4::{Kernel, Pool, PoolMember, Wanted};
 use weir_model::Config;
 
 use super::Main;
-
-/// What the VIPs in force were made of.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Seen {
-    moves: u64,
-    healths: Vec<Health>,
-}
 
 /// Puts VIPs in force with their backends as they are now.
 pub(crate) async fn balance(
@@ -36,18 +30,16 @@ pub(crate) async fn follow(main: &mut Main) {
     }
     let now = Instant::now();
     kernel.tick_vips(now);
-    let upstreams = main.running.upstreams.borrow().clone();
-    let seen = Seen {
-        moves: main.running.vip_moves.get(),
-        healths: healths(&main.config, &upstreams),
-    };
-    if seen == main.vips_seen && !kernel.is_under_way(now) {
+    // Read before the healths are: a change meanwhile is seen next time.
+    let seen = health_changes();
+    if seen == main.health_seen && !kernel.is_under_way(now) {
         return;
     }
+    main.health_seen = seen;
+    let upstreams = main.running.upstreams.borrow().clone();
     if let Err(error) = balance(&kernel, &main.config, &upstreams).await {
         tracing::error!("the VIPs stay as they were: {error:#}");
     }
-    main.vips_seen = seen;
 }
 
 /// What is known of backends in the kernel's maps, which another process may have left: those that were
@@ -61,10 +53,22 @@ pub(crate) fn take_over_health(kernel: &Kernel, upstreams: &[Arc<Upstream>]) {
     }
 }
 
-fn healths(config: &Config, upstreams: &[Arc<Upstream>]) -> Vec<Health> {
-    let used = config.vips.iter().map(|vip| vip.upstream).collect::<std::collections::BTreeSet<_>>();
-    let used = used.into_iter().filter_map(|index| upstreams.get(index));
-    used.flat_map(|upstream| upstream.backends()).map(|backend| backend.health()).collect()
+/// Has a VIP served by listeners of this host, or forwarded again; says what happens to flows.
+pub(crate) async fn move_to(main: &mut Main, name: &str, is_local: bool) -> Result<Done, String> {
+    let Some(kernel) = main.running.kernel.clone() else {
+        return Err("the kernel side is off: there are no VIPs".to_owned());
+    };
+    if !kernel.set_local(name, is_local) {
+        let known: Vec<_> = main.config.vips.iter().map(|vip| vip.name.as_str()).collect();
+        return Err(format!("no VIP `{name}`; known: {}", known.join(", ")));
+    }
+    let upstreams = main.running.upstreams.borrow().clone();
+    let done = balance(&kernel, &main.config, &upstreams).await;
+    done.map_err(|error| format!("{error:#}"))?;
+    let to = if is_local { "listeners of this host" } else { "its backends" };
+    let message = format!("new flows of {name} go to {to}; flows that exist stay where they are");
+    tracing::info!("{message}");
+    Ok(Done { generation: main.running.generation.get(), message })
 }
 
 fn wanted(config: &Config, upstreams: &[Arc<Upstream>]) -> Wanted {
