@@ -13,7 +13,14 @@ pub(crate) struct Options {
 }
 
 /// What a command needs besides the eBPF toolchain, by program and Debian package.
-const TESTS: [(&str, &str); 3] = [("ip", "iproute2"), ("wrk", "wrk"), ("setpriv", "util-linux")];
+const TESTS: [(&str, &str); 6] = [
+    ("ip", "iproute2"),
+    ("wrk", "wrk"),
+    ("setpriv", "util-linux"),
+    ("ethtool", "ethtool"),
+    ("ping", "iputils-ping"),
+    ("iperf3", "iperf3"),
+];
 const DEMO: [(&str, &str); 1] = [("ip", "iproute2")];
 const BENCH: [(&str, &str); 4] =
     [("wrk", "wrk"), ("nginx", "nginx-light"), ("haproxy", "haproxy"), ("taskset", "util-linux")];

@@ -1,7 +1,7 @@
 //! What a backend takes out of packets: IPIP, and GUE of variant 1.
 
 use crate::wire::{self, ETHERTYPE_IPV4, IPV6_SIZE, PROTOCOL_UDP, V4, V6};
-use crate::{Address, Packet, Shape};
+use crate::{Address, Bytes, Packet, Shape};
 
 /// VIPs of one backend.
 pub const ADDRESSES_MAX: u32 = 4_096;
@@ -78,16 +78,15 @@ pub fn inside(packet: &impl Packet, gue_port: u16) -> Result<Inside, Outcome> {
         return Err(Outcome::Plain);
     }
     let at = usize::from(flow.transport) + if is_gue { UDP_SIZE } else { 0 };
-    let [first, _]: [u8; 2] = packet.read(at).ok_or(Outcome::Malformed)?;
-    let family = first >> 4;
+    let family = packet.span::<2>(at).ok_or(Outcome::Malformed)?.u8::<0>() >> 4;
     let expected = match (is_gue, flow.protocol) {
         (true, _) => family,
         (false, PROTOCOL_IPIP) => V4,
         (false, _) => V6,
     };
     let (destination, size) = match family {
-        V4 => (packet.read_u32(at + 16).map(Address::v4), 20),
-        V6 => (address(packet, at + 24), IPV6_SIZE),
+        V4 => (packet.span::<20>(at).map(|it| Address::v4(it.u32::<16>())), 20),
+        V6 => (packet.span::<40>(at).map(address), IPV6_SIZE),
         // GUE's other variants, which nobody here sends.
         _ => return Err(if is_gue { Outcome::Plain } else { Outcome::Malformed }),
     };
@@ -105,6 +104,6 @@ pub fn inside(packet: &impl Packet, gue_port: u16) -> Result<Inside, Outcome> {
 }
 
 #[inline(always)]
-fn address(packet: &impl Packet, at: usize) -> Option<Address> {
-    Some(Address { high: packet.read_u64(at)?, low: packet.read_u64(at + 8)? })
+fn address(header: impl Bytes + Copy) -> Address {
+    Address { high: header.u64::<24>(), low: header.u64::<32>() }
 }

@@ -14,6 +14,6 @@ pub mod wire;
 
 mod packet;
 
-pub use packet::{Address, Packet};
+pub use packet::{Address, Bytes, Packet};
 pub use verdict::{Counter, Drop, End, Pass, Reply, Send, Verdict};
 pub use wire::{Flow, Shape};

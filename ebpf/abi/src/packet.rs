@@ -2,22 +2,14 @@
 
 use crate::wire::{self, Walked};
 
-/// Bytes of a packet from the Ethernet header on.
+/// Bytes of a packet from the Ethernet header on. Reads are asked for in spans, so that one look at
+/// the packet's end is enough for a whole header.
 pub trait Packet {
+    /// `N` bytes that are there.
+    type Span<const N: usize>: Bytes + Copy;
+
     /// The `N` bytes at `at`; `None` past the end.
-    fn read<const N: usize>(&self, at: usize) -> Option<[u8; N]>;
-
-    /// The number that four bytes are in network order. A machine that reads them at once may do so.
-    #[inline(always)]
-    fn read_u32(&self, at: usize) -> Option<u32> {
-        self.read(at).map(u32::from_be_bytes)
-    }
-
-    /// The number that eight bytes are in network order.
-    #[inline(always)]
-    fn read_u64(&self, at: usize) -> Option<u64> {
-        self.read(at).map(u64::from_be_bytes)
-    }
+    fn span<const N: usize>(&self, at: usize) -> Option<Self::Span<N>>;
 
     /// Walks along the extension headers of IPv6 ([`wire::walk`]).
     fn walk(&self, at: usize, next: u8) -> Walked
@@ -31,13 +23,45 @@ pub trait Packet {
     fn length(&self) -> usize;
 }
 
+/// Bytes that are there: numbers in network order, at offsets that must lie inside.
+pub trait Bytes {
+    /// The byte at `AT`.
+    fn u8<const AT: usize>(self) -> u8;
+    /// The two bytes from `AT` on.
+    fn u16<const AT: usize>(self) -> u16;
+    /// The four bytes from `AT` on.
+    fn u32<const AT: usize>(self) -> u32;
+    /// The eight bytes from `AT` on.
+    fn u64<const AT: usize>(self) -> u64;
+}
+
 impl Packet for &[u8] {
-    fn read<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
+    type Span<const N: usize> = [u8; N];
+
+    fn span<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
         self.get(at..at.checked_add(N)?)?.try_into().ok()
     }
 
     fn length(&self) -> usize {
         self.len()
+    }
+}
+
+impl<const N: usize> Bytes for [u8; N] {
+    fn u8<const AT: usize>(self) -> u8 {
+        self[AT]
+    }
+
+    fn u16<const AT: usize>(self) -> u16 {
+        u16::from_be_bytes([self[AT], self[AT + 1]])
+    }
+
+    fn u32<const AT: usize>(self) -> u32 {
+        self[AT..].as_chunks::<4>().0.first().map_or(0, |four| u32::from_be_bytes(*four))
+    }
+
+    fn u64<const AT: usize>(self) -> u64 {
+        self[AT..].as_chunks::<8>().0.first().map_or(0, |eight| u64::from_be_bytes(*eight))
     }
 }
 

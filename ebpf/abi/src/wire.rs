@@ -1,9 +1,9 @@
 //! Headers to a `Flow`: Ethernet, VLAN tags, IPv4, IPv6, ports.
 //!
 //! Written for the verifier: every offset is bounded, every loop is short, every read is checked
-//! against the end of the packet by [`Packet::read`].
+//! against the end of the packet by [`Packet::span`].
 
-use crate::{Address, Drop, Packet, Pass, Verdict};
+use crate::{Address, Bytes, Drop, Packet, Pass, Verdict};
 
 /// VLAN tags that are skipped (802.1ad and 802.1Q).
 pub const VLAN_TAGS_MAX: usize = 2;
@@ -111,11 +111,11 @@ struct Transport {
 /// The verdict of a packet that is not IP, or malformed.
 #[inline(always)]
 pub fn network(packet: &impl Packet) -> Result<(usize, u16), Verdict> {
-    let mut ethertype = u16::from_be_bytes(read(packet, ETHERNET_SIZE - 2)?);
+    let mut ethertype = span::<ETHERNET_SIZE, _>(packet, 0)?.u16::<12>();
     let mut at = ETHERNET_SIZE;
     for _ in 0..VLAN_TAGS_MAX {
         if ethertype == ETHERTYPE_VLAN || ethertype == ETHERTYPE_VLAN_OUTER {
-            ethertype = u16::from_be_bytes(read(packet, at + 2)?);
+            ethertype = span::<VLAN_SIZE, _>(packet, at)?.u16::<2>();
             at += VLAN_SIZE;
         }
     }
@@ -141,26 +141,24 @@ pub fn flow(packet: &impl Packet) -> Result<Flow, Verdict> {
 /// The verdict of a packet that is malformed.
 #[inline(always)]
 pub fn ipv4(packet: &impl Packet, at: usize) -> Result<Flow, Verdict> {
-    let header: [u8; IPV4_SIZE_MIN] = read(packet, at)?;
-    let header_size = usize::from(header[0] & 0x0f) * 4;
-    let total_size = usize::from(u16::from_be_bytes([header[2], header[3]]));
-    let is_consistent = header[0] >> 4 == 4
+    let header = span::<IPV4_SIZE_MIN, _>(packet, at)?;
+    let (first, flags) = (header.u8::<0>(), header.u16::<6>());
+    let header_size = usize::from(first & 0x0f) * 4;
+    let total_size = usize::from(header.u16::<2>());
+    let is_consistent = first >> 4 == 4
         && header_size >= IPV4_SIZE_MIN
         && total_size >= header_size
         && at + total_size <= packet.length();
     if !is_consistent {
         return Err(MALFORMED);
     }
-    let (flags, identification) =
-        (u16::from_be_bytes([header[6], header[7]]), u16::from_be_bytes([header[4], header[5]]));
     let part = Part {
         is_later: flags & IPV4_OFFSET != 0,
         has_more: flags & IPV4_MORE != 0,
-        identification: u32::from(identification),
+        identification: u32::from(header.u16::<4>()),
     };
-    let source = Address::v4(packet.read_u32(at + 12).ok_or(MALFORMED)?);
-    let destination = Address::v4(packet.read_u32(at + 16).ok_or(MALFORMED)?);
-    let transport = transport(packet, at + header_size, header[9], part)?;
+    let (source, destination) = (Address::v4(header.u32::<12>()), Address::v4(header.u32::<16>()));
+    let transport = transport(packet, at + header_size, header.u8::<9>(), part)?;
     Ok(whole(at, V4, source, destination, transport))
 }
 
@@ -170,13 +168,14 @@ pub fn ipv4(packet: &impl Packet, at: usize) -> Result<Flow, Verdict> {
 /// The verdict of a packet that is malformed.
 #[inline(always)]
 pub fn ipv6(packet: &impl Packet, at: usize) -> Result<Flow, Verdict> {
-    let [first, _, _, _, size_high, size_low, next, _]: [u8; 8] = read(packet, at)?;
-    let payload_size = usize::from(u16::from_be_bytes([size_high, size_low]));
-    if first >> 4 != 6 || at + IPV6_SIZE + payload_size > packet.length() {
+    let header = span::<IPV6_SIZE, _>(packet, at)?;
+    let payload_size = usize::from(header.u16::<4>());
+    if header.u8::<0>() >> 4 != 6 || at + IPV6_SIZE + payload_size > packet.length() {
         return Err(MALFORMED);
     }
-    let (source, destination) = (address6(packet, at + 8)?, address6(packet, at + 24)?);
-    let transport = behind_extensions(packet, at + IPV6_SIZE, next)?;
+    let source = Address { high: header.u64::<8>(), low: header.u64::<16>() };
+    let destination = Address { high: header.u64::<24>(), low: header.u64::<32>() };
+    let transport = behind_extensions(packet, at + IPV6_SIZE, header.u8::<6>())?;
     Ok(whole(at, V6, source, destination, transport))
 }
 
@@ -194,14 +193,6 @@ fn whole(at: usize, family: u8, source: Address, destination: Address, found: Tr
         family,
         shape: found.shape,
         unused: 0,
-    }
-}
-
-#[inline(always)]
-fn address6(packet: &impl Packet, at: usize) -> Result<Address, Verdict> {
-    match (packet.read_u64(at), packet.read_u64(at + 8)) {
-        (Some(high), Some(low)) => Ok(Address { high, low }),
-        _ => Err(MALFORMED),
     }
 }
 
@@ -265,12 +256,12 @@ pub fn walk(packet: &impl Packet, at: usize, next: u8) -> Walked {
         if !is_extension(next) {
             break;
         }
-        let Some([following, length, high, low]) = packet.read::<4>(at) else { return MALFORMED };
+        let Some(header) = packet.span::<4>(at) else { return MALFORMED };
+        let (following, length, offset) = (header.u8::<0>(), header.u8::<1>(), header.u16::<2>());
         let size = match next {
             PROTOCOL_FRAGMENT => {
-                let Some(identification) = packet.read_u32(at + 4) else { return MALFORMED };
-                let offset = u16::from_be_bytes([high, low]);
-                found = u64::from(identification) << 32;
+                let Some(rest) = packet.span::<4>(at + 4) else { return MALFORMED };
+                found = u64::from(rest.u32::<0>()) << 32;
                 if offset & IPV6_MORE != 0 {
                     found |= Walked::MORE;
                 }
@@ -319,7 +310,7 @@ fn transport(
     if protocol != PROTOCOL_TCP && protocol != PROTOCOL_UDP {
         return Ok(found);
     }
-    let ports = packet.read_u32(at).ok_or(MALFORMED)?;
+    let ports = span::<4, _>(packet, at)?.u32::<0>();
     let shape = if part.has_more { Shape::FirstFragment } else { Shape::Ports };
     Ok(Transport { ports, shape, ..found })
 }
@@ -327,9 +318,9 @@ fn transport(
 const MALFORMED: Verdict = Verdict::Drop(Drop::Malformed);
 
 #[inline(always)]
-fn read<const N: usize>(packet: &impl Packet, at: usize) -> Result<[u8; N], Verdict> {
-    match packet.read(at) {
-        Some(bytes) => Ok(bytes),
+fn span<const N: usize, P: Packet>(packet: &P, at: usize) -> Result<P::Span<N>, Verdict> {
+    match packet.span(at) {
+        Some(span) => Ok(span),
         None => Err(MALFORMED),
     }
 }

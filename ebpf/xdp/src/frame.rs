@@ -4,8 +4,8 @@ use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::bpf_xdp_adjust_head;
 use aya_ebpf::helpers::bpf_xdp_adjust_tail;
 use core::arch::asm;
-use weir_abi::Packet;
 use weir_abi::wire::{self, Walked};
+use weir_abi::{Bytes, Packet};
 
 /// Offsets at which headers are read; the verifier wants to see a bound.
 const OFFSET_MAX: usize = 4096;
@@ -19,16 +19,6 @@ pub struct Frame(pub *mut xdp_md);
 pub struct Span<const N: usize>(usize);
 
 impl Frame {
-    /// The `N` bytes at `at`, if all of them are there.
-    #[inline(always)]
-    pub fn span<const N: usize>(&self, at: usize) -> Option<Span<N>> {
-        if at > OFFSET_MAX {
-            return None;
-        }
-        let start = self.start() + at;
-        if start + N > self.end() { None } else { Some(Span(start)) }
-    }
-
     /// The interface it came in by.
     #[inline(always)]
     pub fn interface(&self) -> u32 {
@@ -63,23 +53,29 @@ impl Frame {
     }
 }
 
-/// The compiler takes apart what may be unaligned into bytes; this machine need not.
-macro_rules! accesses {
-    ($($get:ident, $put:ident, $type:ident, $word:literal;)*) => {$(
-        /// A number in network order at this offset.
+/// Reads a number in network order. The compiler takes apart what may be unaligned into bytes; this
+/// machine need not.
+macro_rules! get {
+    ($($get:ident, $type:ident, $word:literal;)*) => {$(
         #[inline(always)]
-        pub fn $get<const AT: usize>(self) -> $type {
+        fn $get<const AT: usize>(self) -> $type {
             const { assert!(AT + size_of::<$type>() <= N) };
             let word: u64;
             // SAFETY: the span's bytes are there, and the number ends within them.
             unsafe {
                 asm!(concat!("{word} = *(", $word, " *)({start} + {at})"),
-                    word = out(reg) word, start = in(reg) self.0, at = const AT)
+                    word = out(reg) word, start = in(reg) self.0, at = const AT,
+                    options(pure, readonly, nostack))
             };
             $type::from_be(word as $type)
         }
+    )*};
+}
 
-        /// Writes one.
+/// Writes one.
+macro_rules! put {
+    ($($put:ident, $type:ident, $word:literal;)*) => {$(
+        /// Writes a number in network order at this offset.
         #[inline(always)]
         pub fn $put<const AT: usize>(self, value: $type) {
             const { assert!(AT + size_of::<$type>() <= N) };
@@ -87,37 +83,41 @@ macro_rules! accesses {
             // SAFETY: the span's bytes are there, and the number ends within them.
             unsafe {
                 asm!(concat!("*(", $word, " *)({start} + {at}) = {word}"),
-                    word = in(reg) word, start = in(reg) self.0, at = const AT)
+                    word = in(reg) word, start = in(reg) self.0, at = const AT,
+                    options(nostack))
             };
         }
     )*};
 }
 
+impl<const N: usize> Bytes for Span<N> {
+    get! {
+        u8, u8, "u8";
+        u16, u16, "u16";
+        u32, u32, "u32";
+        u64, u64, "u64";
+    }
+}
+
 impl<const N: usize> Span<N> {
-    accesses! {
-        u8, put_u8, u8, "u8";
-        u16, put_u16, u16, "u16";
-        u32, put_u32, u32, "u32";
-        u64, put_u64, u64, "u64";
+    put! {
+        put_u8, u8, "u8";
+        put_u16, u16, "u16";
+        put_u32, u32, "u32";
+        put_u64, u64, "u64";
     }
 }
 
 impl Packet for Frame {
-    #[inline(always)]
-    fn read<const M: usize>(&self, at: usize) -> Option<[u8; M]> {
-        let span = self.span::<M>(at)?;
-        // SAFETY: the M bytes are there, as `span` has checked, and an array of bytes has no alignment.
-        Some(unsafe { core::ptr::read_unaligned(span.0 as *const [u8; M]) })
-    }
+    type Span<const N: usize> = Span<N>;
 
     #[inline(always)]
-    fn read_u32(&self, at: usize) -> Option<u32> {
-        self.span::<4>(at).map(Span::u32::<0>)
-    }
-
-    #[inline(always)]
-    fn read_u64(&self, at: usize) -> Option<u64> {
-        self.span::<8>(at).map(Span::u64::<0>)
+    fn span<const N: usize>(&self, at: usize) -> Option<Span<N>> {
+        if at > OFFSET_MAX {
+            return None;
+        }
+        let start = self.start() + at;
+        if start + N > self.end() { None } else { Some(Span(start)) }
     }
 
     #[inline(always)]

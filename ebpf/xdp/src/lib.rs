@@ -3,6 +3,7 @@
 #![feature(asm_experimental_arch)]
 
 pub mod admit;
+mod balance;
 pub mod count;
 mod event;
 mod frame;
@@ -11,7 +12,8 @@ pub mod sample;
 mod tables;
 pub mod vip;
 
-pub use frame::Frame;
+pub use balance::balance;
+pub use frame::{Frame, Span};
 
 #[cfg(not(test))]
 #[panic_handler]

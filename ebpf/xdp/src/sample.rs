@@ -3,7 +3,7 @@
 use aya_ebpf::programs::XdpContext;
 use aya_log_ebpf::debug;
 use weir_abi::wire::V4;
-use weir_abi::{End, Packet, wire};
+use weir_abi::{End, wire};
 
 use crate::frame::Frame;
 
@@ -32,7 +32,10 @@ pub fn drop(context: &XdpContext, end: End, count: u64) {
         let source = flow.source.low as u32;
         debug!(context, "drop {} from {:i}, {} so far on this CPU", reason, source, count);
     } else {
-        let source = frame.read::<16>(usize::from(flow.network) + 8).unwrap_or([0; 16]);
+        let halves = [flow.source.high, flow.source.low].map(u64::to_be_bytes);
+        let mut source = [0; 16];
+        source[..8].copy_from_slice(&halves[0]);
+        source[8..].copy_from_slice(&halves[1]);
         debug!(context, "drop {} from {:i}, {} so far on this CPU", reason, source, count);
     }
 }

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use aya::maps::Map;
+use aya::maps::{Array, Map};
 use aya::maps::lpm_trie::Key;
 use aya::programs::{TestRun, TestRunAttrs, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
@@ -12,7 +12,9 @@ use weir_bans::{Address, List, Prefix, Registry};
 use weir_model::Cidr;
 
 use crate::tables::{Tables, missing};
-use crate::{Error, batch};
+use crate::vips::Vips;
+use crate::vips::maps::Maps;
+use crate::{Error, Wanted, batch};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/weir-measure.o"));
 
@@ -23,6 +25,7 @@ const FLOOD_BATCH: u32 = 64;
 pub struct Measured {
     ebpf: Ebpf,
     tables: Tables,
+    vips: Vips,
 }
 
 impl std::fmt::Debug for Measured {
@@ -50,7 +53,8 @@ impl Measured {
             program.load().map_err(|error| Error::of(ATTEMPT, &error))?;
         }
         let tables = Tables::of(&mut ebpf)?;
-        Ok(Self { ebpf, tables })
+        let vips = Vips::new(Maps::of(&mut ebpf)?);
+        Ok(Self { ebpf, tables, vips })
     }
 
     /// Bans these, and nothing else.
@@ -66,6 +70,34 @@ impl Measured {
         registry.put_list("measured", list);
         self.tables.replace(&registry)?;
         Ok(began.elapsed())
+    }
+
+    /// Balances these VIPs; how long it took.
+    ///
+    /// # Errors
+    /// The kernel has no memory for it.
+    pub fn balance(&mut self, wanted: &Wanted) -> Result<Duration, Error> {
+        let began = Instant::now();
+        self.vips.apply(wanted, began)?;
+        Ok(began.elapsed())
+    }
+
+    /// Has the programs of layer 4 take this packet, of so many flows (a power of two).
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn set_packet(&mut self, packet: &[u8], flows: u32) -> Result<(), Error> {
+        let mut template = [0u64; 6];
+        for (long, bytes) in template.iter_mut().zip(packet.chunks_exact(8)) {
+            *long = bytes.try_into().map_or(0, u64::from_be_bytes);
+        }
+        let failed = |error| Error::of("set the measured packet", &error);
+        let map = self.ebpf.map_mut("TEMPLATE").ok_or_else(|| missing("TEMPLATE"))?;
+        let mut map: Array<_, [u64; 6]> = map.try_into().map_err(|_| missing("TEMPLATE"))?;
+        map.set(0, template, 0).map_err(failed)?;
+        let map = self.ebpf.map_mut("FLOW_MASK").ok_or_else(|| missing("FLOW_MASK"))?;
+        let mut map: Array<_, u32> = map.try_into().map_err(|_| missing("FLOW_MASK"))?;
+        map.set(0, flows.saturating_sub(1), 0).map_err(failed)
     }
 
     /// Puts these into the prefix tree, in batches.

@@ -9,7 +9,7 @@
 //! as QUIC-LB's plaintext algorithm does with a server id of two bytes. A client's first packets
 //! (Initial, 0-RTT) carry an id that the client made up, so they go by the five-tuple.
 
-use crate::Packet;
+use crate::{Bytes, Packet};
 
 /// Long header; QUIC's fixed bit.
 const LONG: u8 = 0x80;
@@ -21,20 +21,19 @@ const TYPE_HANDSHAKE: u8 = 0x20;
 /// The id in the packet whose UDP payload begins at `at`; `None` if it has none.
 #[inline(always)]
 pub fn server_id(packet: &impl Packet, at: usize) -> Option<u16> {
-    let [first]: [u8; 1] = packet.read(at)?;
+    let first = packet.span::<2>(at)?.u8::<0>();
     if first & FIXED == 0 {
         return None;
     }
     let at = if first & LONG == 0 {
         at + 1
     } else if first & TYPE == TYPE_HANDSHAKE {
-        let [size]: [u8; 1] = packet.read(at + 5)?;
-        if size < 3 {
+        if packet.span::<2>(at + 5)?.u8::<0>() < 3 {
             return None;
         }
         at + 6
     } else {
         return None;
     };
-    packet.read(at + 1).map(u16::from_be_bytes)
+    Some(packet.span::<2>(at + 1)?.u16::<0>())
 }

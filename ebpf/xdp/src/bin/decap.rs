@@ -8,7 +8,7 @@ use aya_ebpf::maps::{HashMap, PerCpuArray};
 use aya_ebpf::programs::XdpContext;
 use weir_abi::decap::{ADDRESSES_MAX, Inside, OUTCOMES, Outcome, inside};
 use weir_abi::wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, V4};
-use weir_abi::{Address, Packet};
+use weir_abi::{Address, Bytes, Packet};
 use weir_xdp::Frame;
 
 /// The UDP port of GUE. Set by user space before the program is loaded.

@@ -1,16 +1,17 @@
-//! What the ban stage costs: the same packets with and without it, and with what others use. For
-//! `cargo xtask bench bans` alone.
+//! What the ban stage costs, and what balancing does: the same packets with and without, and with what
+//! others use. For `cargo xtask bench bans` and `l4` alone.
 #![no_std]
 #![no_main]
 
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::macros::{map, xdp};
 use aya_ebpf::maps::lpm_trie::Key;
-use aya_ebpf::maps::{HashMap, LpmTrie, PerCpuArray};
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, PerCpuArray};
 use aya_ebpf::programs::XdpContext;
+use core::hint::black_box;
 use weir_abi::wire::V4;
 use weir_abi::{Address, Packet, wire};
-use weir_xdp::{Frame, admit};
+use weir_xdp::{Frame, Span, admit, balance, count};
 
 const BPF_F_NO_PREALLOC: u32 = 1;
 
@@ -85,6 +86,101 @@ measured! {
     random_bans, true, bans;
     random_trie, true, trie;
     random_hash, true, hash;
+}
+
+/// What the packet of `l4` and `shell` was, from the Ethernet header on.
+#[map]
+static TEMPLATE: Array<[u64; 6]> = Array::with_max_entries(1, 0);
+/// How many flows there are, less one: a power of two.
+#[map]
+static FLOW_MASK: Array<u32> = Array::with_max_entries(1, 0);
+
+/// A packet of the next flow.
+#[inline(always)]
+fn next_flow(frame: &Frame, is_v6: bool) -> Option<()> {
+    let state = SEQUENCE.get_ptr_mut(0)?;
+    let mask = FLOW_MASK.get(0)?;
+    // SAFETY: this CPU's own value.
+    let state = unsafe { &mut *state };
+    *state = state.wrapping_add(1);
+    // Another order than that of the slots.
+    let flow = (*state as u32).wrapping_mul(0x9e37_79b1) >> 8 & mask;
+    if is_v6 {
+        let header = frame.span::<44>(14)?;
+        header.put_u32::<20>(flow >> 14);
+        header.put_u16::<40>(1024 + (flow & 0x3fff) as u16);
+    } else {
+        let header = frame.span::<24>(14)?;
+        header.put_u32::<12>(0xc612_0000 | flow >> 14);
+        header.put_u16::<20>(1024 + (flow & 0x3fff) as u16);
+    }
+    Some(())
+}
+
+/// The packet as it was, however it was encapsulated.
+#[inline(always)]
+fn restore(frame: &Frame, size: usize) -> Option<()> {
+    let grown = black_box(frame.length()) as i32 - size as i32;
+    if grown != 0 && !frame.grow(-grown) {
+        return None;
+    }
+    let template = TEMPLATE.get_ptr(0)?;
+    // SAFETY: written before the program runs.
+    let template = unsafe { &*template };
+    let header: Span<48> = frame.span(0)?;
+    header.put_u64::<0>(template[0]);
+    header.put_u64::<8>(template[1]);
+    header.put_u64::<16>(template[2]);
+    header.put_u64::<24>(template[3]);
+    header.put_u64::<32>(template[4]);
+    header.put_u64::<40>(template[5]);
+    Some(())
+}
+
+#[inline(always)]
+fn shell(context: &XdpContext, is_v6: bool, run: impl FnOnce(&Frame)) -> u32 {
+    let frame = Frame(context.ctx);
+    // A number of its own: the verifier would not let the compiler add pointers.
+    let size = black_box(frame.length());
+    if next_flow(&frame, is_v6).is_none() {
+        return XDP_ABORTED;
+    }
+    run(&frame);
+    if restore(&frame, size).is_none() { XDP_ABORTED } else { XDP_PASS }
+}
+
+#[inline(always)]
+fn whole(frame: &Frame) {
+    let size = frame.length();
+    let (Ok(end) | Err(end)) = balance(frame);
+    count::end(end, size);
+}
+
+/// All that the product does for a packet, which is then as it was.
+#[xdp]
+pub fn l4(context: XdpContext) -> u32 {
+    shell(&context, false, whole)
+}
+
+/// The same for IPv6.
+#[xdp]
+pub fn l4_v6(context: XdpContext) -> u32 {
+    shell(&context, true, whole)
+}
+
+/// What restoring costs: the packet grows, and nothing else happens.
+#[xdp]
+pub fn l4_shell(context: XdpContext) -> u32 {
+    shell(&context, false, |frame| {
+        frame.grow(20);
+    })
+}
+
+/// All that the product does for a packet, which is not restored: for those that it leaves as they are.
+#[xdp]
+pub fn l4_plain(context: XdpContext) -> u32 {
+    whole(&Frame(context.ctx));
+    XDP_PASS
 }
 
 /// Nothing at all.

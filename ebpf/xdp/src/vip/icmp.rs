@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::xdp_md;
 use weir_abi::vip::{EntryKind, find, find_address};
 use weir_abi::wire::{IPV6_SIZE, PROTOCOL_ICMP, PROTOCOL_ICMP6, PROTOCOL_TCP, PROTOCOL_UDP, V4};
-use weir_abi::{Address, Drop, End, Flow, Packet, Shape};
+use weir_abi::{Address, Bytes, Drop, End, Flow, Packet, Shape};
 
 use super::way::{Notes, Way};
 use super::{choose, maps, reply};
@@ -64,12 +64,12 @@ fn quoted(frame: &Frame, at: usize, family: u8) -> Option<Flow> {
         let header = frame.span::<20>(at)?;
         let size = usize::from(header.u8::<0>() & 0x0f) * 4;
         let (vip, client) = (header.u32::<12>(), header.u32::<16>());
-        (Address::v4(client), Address::v4(vip), header.u8::<9>(), frame.read_u32(at + size)?)
+        (Address::v4(client), Address::v4(vip), header.u8::<9>(), frame.span::<4>(at + size)?.u32::<0>())
     } else {
         let header = frame.span::<40>(at)?;
         let vip = Address { high: header.u64::<8>(), low: header.u64::<16>() };
         let client = Address { high: header.u64::<24>(), low: header.u64::<32>() };
-        (client, vip, header.u8::<6>(), frame.read_u32(at + IPV6_SIZE)?)
+        (client, vip, header.u8::<6>(), frame.span::<4>(at + IPV6_SIZE)?.u32::<0>())
     };
     Some(Flow {
         source: client,

@@ -2,7 +2,7 @@
 
 use aya_ebpf::bindings::xdp_md;
 use weir_abi::vip::Drops;
-use weir_abi::{Drop, End, Send};
+use weir_abi::{Drop, End, Packet, Send};
 
 use super::way::Way;
 use super::{hop, ip, maps};

@@ -33,7 +33,18 @@ pub fn note(flow: &Flow, pass: End) -> End {
     if !is_ours {
         return pass;
     }
-    notes.flow = *flow;
+    // Field by field: the compiler would copy it whole by a loop over its bytes.
+    let Flow { source, destination, source_port, destination_port, .. } = *flow;
+    notes.flow.source = source;
+    notes.flow.destination = destination;
+    notes.flow.source_port = source_port;
+    notes.flow.destination_port = destination_port;
+    notes.flow.network = flow.network;
+    notes.flow.transport = flow.transport;
+    notes.flow.fragment = flow.fragment;
+    notes.flow.protocol = flow.protocol;
+    notes.flow.family = flow.family;
+    notes.flow.shape = flow.shape;
     notes.pass = pass.0;
     End::SERVE
 }

@@ -4,7 +4,7 @@ use aya_ebpf::bindings::xdp_md;
 use weir_abi::checksum::Sum;
 use weir_abi::vip::{BackendEntry, Drops, EntryKind, FlowKey, KEEP_PORT, NatValue, RETURN, find};
 use weir_abi::wire::{PROTOCOL_ICMP, PROTOCOL_ICMP6, PROTOCOL_TCP, PROTOCOL_UDP, V4};
-use weir_abi::{Address, Drop, End, Flow, Send, Shape};
+use weir_abi::{Address, Bytes, Drop, End, Flow, Packet, Send, Shape};
 
 use super::way::{Notes, Way};
 use super::{fragment, hop, ip, maps};

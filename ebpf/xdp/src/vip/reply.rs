@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::xdp_md;
 use weir_abi::checksum::Sum;
 use weir_abi::wire::{PROTOCOL_ICMP, PROTOCOL_ICMP6, V4};
-use weir_abi::{Drop, End, Packet, Reply, Verdict};
+use weir_abi::{Bytes, Drop, End, Packet, Reply, Verdict};
 
 use crate::frame::{Frame, Span};
 

@@ -4,7 +4,7 @@ use aya_ebpf::bindings::xdp_md;
 use weir_abi::checksum::Sum;
 use weir_abi::vip::{BackendEntry, Drops, Forward};
 use weir_abi::wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, PROTOCOL_UDP, V4};
-use weir_abi::{Drop, End, Send};
+use weir_abi::{Bytes, Drop, End, Packet, Send};
 
 use super::ip::{self, Inner};
 use super::way::Way;

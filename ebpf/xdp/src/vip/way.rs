@@ -3,7 +3,7 @@
 
 use weir_abi::vip::{Drops, Entry, HashBy, NOWHERE, VipCounter, flow_hash, source_hash};
 use weir_abi::wire::PROTOCOL_TCP;
-use weir_abi::{Address, Flow, Packet};
+use weir_abi::{Address, Bytes, Flow, Packet};
 
 use super::maps;
 use crate::frame::Frame;
