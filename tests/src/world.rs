@@ -165,6 +165,70 @@ impl Drop for World {
     }
 }
 
+/// A host with one interface and neighbours that need not be asked for: what the packet path finds routes
+/// in when it runs on packets of a test.
+///
+/// ```text
+/// d0 02:00:00:00:00:aa  10.9.1.1/16, fd09::ffff/64
+/// 10.9.0.N, fd09::N (N from 1 to 99) at 02:00:00:00:01:N
+/// 192.0.2.0/24, 2001:db8::/32 by 10.9.0.99, fd09::63
+/// ```
+#[derive(Debug)]
+pub struct Bench {
+    name: String,
+}
+
+impl Bench {
+    /// Makes the namespace.
+    ///
+    /// # Errors
+    /// Not root, or no `ip` command.
+    pub fn new() -> Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        remove_leftovers();
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let bench = Self { name: format!("{PREFIX}{}-bench{count}", std::process::id()) };
+        add_namespace(&bench.name)?;
+        let mut commands = vec![
+            "link add d0 address 02:00:00:00:00:aa type veth peer name d1".to_owned(),
+            "link set d0 up".to_owned(),
+            "link set d1 up".to_owned(),
+            "address add 10.9.1.1/16 dev d0".to_owned(),
+            "address add fd09::ffff/64 dev d0 nodad".to_owned(),
+            "route add 192.0.2.0/24 via 10.9.0.99".to_owned(),
+            "route add 2001:db8::/32 via fd09::63".to_owned(),
+        ];
+        for n in 1..=99 {
+            let mac = format!("lladdr 02:00:00:00:01:{n:02x} dev d0");
+            commands.push(format!("neigh add 10.9.0.{n} {mac}"));
+            commands.push(format!("neigh add fd09::{n:x} {mac}"));
+        }
+        batch(&bench.name, &commands.join("\n"))?;
+        sysctl(&bench.name, "net.ipv4.conf.lo.forwarding", "1")?;
+        sysctl(&bench.name, "net.ipv6.conf.lo.forwarding", "1")?;
+        Ok(bench)
+    }
+
+    /// The namespace.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        let _ = ip(&["netns", "delete", &self.name]);
+    }
+}
+
+/// Many `ip` commands by one process.
+fn batch(namespace: &str, commands: &str) -> Result<()> {
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(file.path(), commands)?;
+    run(Command::new("ip").args(["-n", namespace, "-batch"]).arg(file.path()))
+}
+
 /// Runs `work` on a thread inside a namespace: its sockets belong there.
 ///
 /// # Errors

@@ -212,6 +212,11 @@ pub struct FlowValue {
     pub seen: u32,
 }
 
+/// Ticks after which the receiver would not put a datagram together any more.
+pub const FRAGMENT_TICKS: u32 = 30;
+/// A tick of the clock that flows are stamped with: 2^30 ns.
+pub const TICK_BITS: u32 = 30;
+
 /// A datagram in fragments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]
@@ -238,6 +243,10 @@ pub struct Fragment {
     pub backend: u32,
     /// The hash of the first one.
     pub hash: u32,
+    /// [`BackendEntry::stamp`] of the backend.
+    pub stamp: u32,
+    /// When the first one came, ticks.
+    pub seen: u32,
     /// The VIP's address.
     pub address: Address,
 }

@@ -10,8 +10,8 @@ pub use directory::{Directory, find, find_address, find_own};
 pub use hash::{directory_hash, filter_bit, flow_hash, slot_of, source_hash};
 pub use layout::{
     ANY_PORT, BACKENDS_MAX, BackendCounter, BackendEntry, CLOSED, DIRECTORY, DROPS, Drops, Entry,
-    EntryKind, FILTER_WORDS, FlowKey, FlowValue, Forward, Fragment, FragmentKey, HashBy, Hop,
-    KEEP_PORT, LAYOUT, LOCAL, MOVING, Move, NOWHERE, NatValue, PROBES_MAX, RETURN, SLOT_WORDS,
-    SLOTS, ServerKey, State, VIPS_MAX, VipCounter,
+    EntryKind, FILTER_WORDS, FRAGMENT_TICKS, FlowKey, FlowValue, Forward, Fragment, FragmentKey,
+    HashBy, Hop, KEEP_PORT, LAYOUT, LOCAL, MOVING, Move, NOWHERE, NatValue, PROBES_MAX, RETURN,
+    SLOT_WORDS, SLOTS, ServerKey, State, TICK_BITS, VIPS_MAX, VipCounter,
 };
 pub use quic::server_id;

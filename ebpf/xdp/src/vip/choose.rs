@@ -1,6 +1,5 @@
 //! Which backend: its slot says so and, while the slot is moving, the flows that are remembered.
 
-use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
 use core::ptr::{read_volatile, write_volatile};
 use weir_abi::vip::{
     CLOSED, Drops, FlowKey, FlowValue, HashBy, LOCAL, MOVING, NOWHERE, ServerKey, server_id,
@@ -12,8 +11,6 @@ use super::maps;
 use super::way::Way;
 use crate::frame::Frame;
 
-/// A tick of the clock that flows are stamped with: 2^30 ns.
-const TICK_BITS: u64 = 30;
 /// A word of four slots has a number four times.
 const EACH: u64 = 0x0001_0001_0001_0001;
 /// Bytes of a UDP header.
@@ -94,8 +91,7 @@ pub extern "C" fn weir_moving(
     if before == u32::from(NOWHERE) {
         return now;
     }
-    // SAFETY: a helper without arguments.
-    let tick = (unsafe { bpf_ktime_get_coarse_ns() } >> TICK_BITS) as u32;
+    let tick = maps::tick();
     let remembers = tells != Peek as u32;
     let known = if tells == New as u32 { None } else { remembered(key, since, tick, remembers) };
     let chosen = match known {

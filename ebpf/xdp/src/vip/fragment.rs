@@ -1,7 +1,7 @@
 //! Fragments without ports follow the one that had them.
 
 use aya_ebpf::bindings::xdp_md;
-use weir_abi::vip::{Fragment, FragmentKey, find_address};
+use weir_abi::vip::{FRAGMENT_TICKS, Fragment, FragmentKey, find_address};
 use weir_abi::{Drop, End, Flow, Packet};
 
 use super::maps;
@@ -18,7 +18,10 @@ pub extern "C" fn weir_remember(notes: *const Notes) -> u32 {
     // SAFETY: not null, and the verifier checks that the caller hands over whole ones.
     let Notes { flow, way, .. } = unsafe { &*notes };
     let Way { how, vip, backend, hash, address, .. } = *way;
-    maps::remember_fragment(&key(flow), &Fragment { how, vip, backend, hash, address });
+    let stamp = maps::backend(backend).map_or(0, |entry| entry.stamp);
+    let seen = maps::tick();
+    let value = Fragment { how, vip, backend, hash, stamp, seen, address };
+    maps::remember_fragment(&key(flow), &value);
     0
 }
 
@@ -46,15 +49,12 @@ pub extern "C" fn weir_follow(context: *mut xdp_md, notes: *mut Notes) -> u64 {
 #[inline(always)]
 fn follow(frame: &Frame, notes: &mut Notes) -> End {
     let Notes { flow, way, .. } = notes;
-    let Some(first) = maps::fragment(&key(flow)) else {
+    let Some(first) = first(flow) else {
         return match find_address(&maps::Directory, flow.destination) {
             Some(_) => End::dropped(Drop::OrphanFragment),
             None => End::GO_ON,
         };
     };
-    // SAFETY: the entry is freed only after this run; if another datagram gets it meanwhile, one
-    // fragment goes astray.
-    let first = unsafe { &*first };
     *way = Way {
         vip: first.vip,
         table: 0,
@@ -72,4 +72,15 @@ fn follow(frame: &Frame, notes: &mut Notes) -> End {
         address: first.address,
     };
     End::FORWARD
+}
+
+/// What is known of the first fragment, unless that is long ago or its backend is another by now.
+#[inline(always)]
+fn first(flow: &Flow) -> Option<&'static Fragment> {
+    // SAFETY: the entry is freed only after this run; if another datagram gets it meanwhile, one
+    // fragment goes astray.
+    let first = unsafe { &*maps::fragment(&key(flow))? };
+    let is_late = maps::tick().wrapping_sub(first.seen) > FRAGMENT_TICKS;
+    let is_other = maps::backend(first.backend)?.stamp != first.stamp;
+    if is_late || is_other { None } else { Some(first) }
 }

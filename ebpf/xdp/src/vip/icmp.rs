@@ -6,7 +6,7 @@ use weir_abi::wire::{IPV6_SIZE, PROTOCOL_ICMP, PROTOCOL_ICMP6, PROTOCOL_TCP, PRO
 use weir_abi::{Address, Bytes, Drop, End, Flow, Packet, Shape};
 
 use super::way::{Notes, Way};
-use super::{choose, maps, reply};
+use super::{choose, is_loop, maps, reply};
 use crate::frame::Frame;
 
 const ICMP_SIZE: usize = 8;
@@ -32,6 +32,9 @@ pub extern "C" fn weir_icmp(context: *mut xdp_md, notes: *mut Notes) -> u64 {
 #[inline(always)]
 fn icmp(frame: &Frame, notes: &mut Notes) -> Result<End, End> {
     let Notes { flow, way, .. } = notes;
+    if is_loop(flow) {
+        return Err(End::dropped(Drop::Loop));
+    }
     let is_icmp = flow.protocol == if flow.family == V4 { PROTOCOL_ICMP } else { PROTOCOL_ICMP6 };
     if !is_icmp || flow.fragment != 0 {
         return Ok(End::GO_ON);

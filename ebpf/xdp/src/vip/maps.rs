@@ -1,6 +1,7 @@
 //! The maps of layer 4.
 
 use aya_ebpf::btf_maps::{Array as BtfArray, ArrayOfMaps};
+use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use core::ptr::read_volatile;
@@ -8,7 +9,7 @@ use weir_abi::Address;
 use weir_abi::vip::{
     self, BACKENDS_MAX, BackendCounter, BackendEntry, DIRECTORY, Entry, FILTER_WORDS, FlowKey,
     FlowValue, Fragment, FragmentKey, Hop, Move, NatValue, SLOT_WORDS, SLOTS, ServerKey, State,
-    VIPS_MAX, VipCounter, filter_bit,
+    TICK_BITS, VIPS_MAX, VipCounter, filter_bit,
 };
 
 use super::way::Notes;
@@ -75,6 +76,13 @@ static BACKEND_COUNTERS: PerCpuArray<BackendCounter> =
 
 #[map]
 static NOTES: PerCpuArray<Notes> = PerCpuArray::with_max_entries(1, 0);
+
+/// The time, ticks.
+#[inline(always)]
+pub fn tick() -> u32 {
+    // SAFETY: a helper without arguments.
+    (unsafe { bpf_ktime_get_coarse_ns() } >> TICK_BITS) as u32
+}
 
 /// What this CPU knows of the packet in hand.
 #[inline(always)]

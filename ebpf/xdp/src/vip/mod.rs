@@ -85,7 +85,7 @@ pub extern "C" fn weir_choose(context: *mut xdp_md, notes: *mut Notes) -> u64 {
 #[inline(always)]
 fn choose(frame: &Frame, notes: &mut Notes) -> Result<End, End> {
     let Notes { flow, way, .. } = notes;
-    if is_encapsulated(flow) && find_own(&maps::Directory, flow.source).is_some() {
+    if is_loop(flow) {
         return Err(End::dropped(Drop::Loop));
     }
     let found = find(&maps::Directory, flow.destination, flow.destination_port, flow.protocol);
@@ -104,6 +104,12 @@ fn choose(frame: &Frame, notes: &mut Notes) -> Result<End, End> {
         fragment::weir_remember(notes);
     }
     Ok(End::FORWARD)
+}
+
+/// Whether it is what we have sent to a backend.
+#[inline(always)]
+fn is_loop(flow: &Flow) -> bool {
+    is_encapsulated(flow) && find_own(&maps::Directory, flow.source).is_some()
 }
 
 /// Whether it looks like what we send to backends.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
-use weir_abi::vip::{LOCAL, NOWHERE, SLOTS, ServerKey};
+use weir_abi::vip::{LOCAL, NOWHERE, SLOTS, ServerKey, TICK_BITS};
 use weir_balance::{Member, maglev};
 use weir_model::Vip;
 use weir_vips::{Aim, Ramp};
@@ -16,9 +16,6 @@ use crate::{Error, Pool, PoolMember, Wanted};
 
 /// Tables that are built before the kernel is told of them: each needs a file descriptor until then.
 const FRESH_MAX: usize = 256;
-/// A tick of the clock that the packet path stamps flows with: 2^30 ns.
-const TICK_BITS: u32 = 30;
-
 /// A table with what it was made of.
 pub(crate) struct Table {
     number: u16,
