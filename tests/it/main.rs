@@ -16,6 +16,7 @@ mod site;
 mod status;
 mod stop;
 mod tidy;
+mod vip_model;
 mod vips;
 
 use std::net::SocketAddr;

@@ -46,7 +46,8 @@ fn run(kernel: &Kernel, packet: &[u8]) -> (String, String, Vec<u8>) {
         .map(|(after, _)| after)
         .collect();
     assert_eq!(moved.len(), 1, "one counter a packet: {moved:?}");
-    let tagged = packet.get(12..14) == Some(&[0x81, 0]) || packet.get(12..14) == Some(&[0x88, 0xa8]);
+    let tagged =
+        packet.get(12..14) == Some(&[0x81, 0]) || packet.get(12..14) == Some(&[0x88, 0xa8]);
     let expected = match moved[0].verdict {
         "drop" => 1,
         "pass" => 2,
@@ -88,7 +89,12 @@ fn wanted(lines: &[String]) -> Wanted {
                 let targets = words[2..].iter().filter_map(|word| {
                     let (word, id) = word.split_once('=').unwrap_or((word, ""));
                     let address = word.parse().ok()?;
-                    Some(PoolMember { address, weight: 100, is_up: true, server_id: id.parse().ok() })
+                    Some(PoolMember {
+                        address,
+                        weight: 100,
+                        is_up: true,
+                        server_id: id.parse().ok(),
+                    })
                 });
                 wanted.pools.push(Pool {
                     name: format!("pool{index} {line}"),
@@ -125,7 +131,9 @@ fn every_case_on_bench() {
             let (verdict, reason, out) = run(&kernel, &expected.packet);
             if (&verdict, &reason) != (&expected.verdict, &expected.reason) {
                 let Expected { verdict: wanted, reason: why, .. } = expected;
-                wrong.push(format!("{name}, packet {index}: {wanted} {why}, got {verdict} {reason}"));
+                wrong.push(format!(
+                    "{name}, packet {index}: {wanted} {why}, got {verdict} {reason}"
+                ));
             } else if out != expected.out {
                 let shown = packet::difference(&expected.out, &out);
                 wrong.push(format!("{name}, packet {index} ({verdict} {reason}): {shown}"));

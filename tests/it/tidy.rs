@@ -23,7 +23,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("userspace/weir", &["admin", "l4", "l7", "health", "config", "balance", "net", "model"]),
     ("xtask", &["toolchain"]),
     ("bench", &["l4", "model", "tests"]),
-    ("tests", &["abi", "l4", "l7", "model"]),
+    ("tests", &["abi", "balance", "l4", "l7", "model"]),
 ];
 
 /// Where `unsafe` may stand.

@@ -116,7 +116,18 @@ pub fn build(text: &str) -> Result<Vec<u8>> {
 /// `a > b > c` into layers; the arrow inside `ipv4 A > B` belongs to its layer.
 fn split_layers(text: &str) -> Vec<Vec<&str>> {
     const NAMES: [&str; 12] = [
-        "eth", "vlan", "ethertype", "ipv4", "ipv6", "ext", "tcp", "udp", "icmp", "icmp6", "bytes", "hex",
+        "eth",
+        "vlan",
+        "ethertype",
+        "ipv4",
+        "ipv6",
+        "ext",
+        "tcp",
+        "udp",
+        "icmp",
+        "icmp6",
+        "bytes",
+        "hex",
     ];
     let mut layers: Vec<Vec<&str>> = Vec::new();
     for part in text.split('>') {
@@ -255,8 +266,10 @@ impl<'a> Layer<'a> {
         let version = self.option("version").unwrap_or(6);
         let class = self.option("class").unwrap_or(0);
         let label = self.words.iter().position(|word| *word == "label");
-        let label = label.map_or(Ok(0), |at| u32::from_str_radix(self.word(at + 1)?, 16).map_err(Into::into));
-        let first = u32::try_from(version << 28 | class << 20)? | label.map_err(|error: anyhow::Error| error)?;
+        let label = label
+            .map_or(Ok(0), |at| u32::from_str_radix(self.word(at + 1)?, 16).map_err(Into::into));
+        let first = u32::try_from(version << 28 | class << 20)?
+            | label.map_err(|error: anyhow::Error| error)?;
         let mut header = first.to_be_bytes().to_vec();
         header.extend(u16::try_from(length)?.to_be_bytes());
         header.extend([next.protocol, u8::try_from(self.option("hop").unwrap_or(64))?]);
@@ -293,7 +306,9 @@ impl<'a> Layer<'a> {
         header.extend(self.number::<u16>(1)?.to_be_bytes());
         if self.name == "tcp" {
             let flags = self.words.iter().position(|word| *word == "flags");
-            let flags = flags.map_or(Ok(0x10), |at| u8::from_str_radix(self.word(at + 1)?, 16).map_err(anyhow::Error::from));
+            let flags = flags.map_or(Ok(0x10), |at| {
+                u8::from_str_radix(self.word(at + 1)?, 16).map_err(anyhow::Error::from)
+            });
             header.extend([0, 0, 0, 1, 0, 0, 0, 2, 0x50, flags?, 1, 0, 0, 0, 0, 0]);
         } else {
             header.extend(u16::try_from(8 + payload)?.to_be_bytes());

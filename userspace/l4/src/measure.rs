@@ -3,8 +3,8 @@
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use aya::maps::{Array, Map};
 use aya::maps::lpm_trie::Key;
+use aya::maps::{Array, Map};
 use aya::programs::{TestRun, TestRunAttrs, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use nix::time::{ClockId, clock_gettime};

@@ -207,7 +207,9 @@ impl FlowKey {
 #[repr(C)]
 pub struct FlowValue {
     /// The backend.
-    pub backend: u32,
+    pub backend: u16,
+    /// The last bits of its [`BackendEntry::stamp`].
+    pub stamp: u16,
     /// When it was last seen, ticks.
     pub seen: u32,
 }

@@ -100,7 +100,8 @@ pub extern "C" fn weir_moving(
         None => before,
     };
     if remembers && known.is_none() {
-        maps::remember(key, &FlowValue { backend: chosen, seen: tick });
+        let stamp = maps::backend(chosen).map_or(0, |entry| entry.stamp) as u16;
+        maps::remember(key, &FlowValue { backend: chosen as u16, stamp, seen: tick });
     }
     if remembers && chosen != now {
         // SAFETY: as above; whoever writes last writes the same.
@@ -119,8 +120,8 @@ fn remembered(key: &FlowKey, since: u32, tick: u32, remembers: bool) -> Option<u
     if (value.seen.wrapping_sub(since) as i32) < 0 {
         return None;
     }
-    let backend = value.backend;
-    if !is_alive(backend) {
+    let backend = u32::from(value.backend);
+    if !is_alive(backend, value.stamp) {
         return None;
     }
     if remembers {
@@ -130,6 +131,7 @@ fn remembered(key: &FlowKey, since: u32, tick: u32, remembers: bool) -> Option<u
 }
 
 #[inline(always)]
-fn is_alive(backend: u32) -> bool {
-    backend == u32::from(LOCAL) || maps::backend(backend).is_some_and(|entry| entry.is_alive())
+fn is_alive(backend: u32, stamp: u16) -> bool {
+    let Some(entry) = maps::backend(backend) else { return false };
+    backend == u32::from(LOCAL) || (entry.is_alive() && entry.stamp as u16 == stamp)
 }

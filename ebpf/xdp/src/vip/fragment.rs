@@ -1,7 +1,7 @@
 //! Fragments without ports follow the one that had them.
 
 use aya_ebpf::bindings::xdp_md;
-use weir_abi::vip::{FRAGMENT_TICKS, Fragment, FragmentKey, find_address};
+use weir_abi::vip::{FRAGMENT_TICKS, Fragment, FragmentKey, LOCAL, find_address};
 use weir_abi::{Drop, End, Flow, Packet};
 
 use super::maps;
@@ -81,6 +81,8 @@ fn first(flow: &Flow) -> Option<&'static Fragment> {
     // fragment goes astray.
     let first = unsafe { &*maps::fragment(&key(flow))? };
     let is_late = maps::tick().wrapping_sub(first.seen) > FRAGMENT_TICKS;
-    let is_other = maps::backend(first.backend)?.stamp != first.stamp;
+    let backend = maps::backend(first.backend)?;
+    let is_here = first.backend == u32::from(LOCAL);
+    let is_other = backend.stamp != first.stamp || (backend.family == 0 && !is_here);
     if is_late || is_other { None } else { Some(first) }
 }

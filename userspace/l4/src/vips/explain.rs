@@ -55,7 +55,7 @@ impl Vips {
             stages.push(("slot", text));
             let key =
                 FlowKey { source, destination, ports, protocol: asked.protocol.number().into() };
-            let known = self.maps.flow(key).map(|flow| flow.backend as u16);
+            let known = self.maps.flow(key).map(|flow| flow.backend);
             let (next, why) = match known {
                 Some(known) => (known, "remembered at"),
                 None => (
