@@ -3,6 +3,8 @@
 
 mod bans;
 mod environment;
+mod figure;
+mod l4;
 mod process;
 mod report;
 mod round;
@@ -66,14 +68,20 @@ fn list() -> Result<()> {
         println!("{}: {}", scenario.name, scenario.question);
     }
     println!("{}: {}", bans::NAME, bans::QUESTION);
+    println!("{}: {}", l4::NAME, l4::QUESTION);
     Ok(())
 }
 
 fn run(options: &Run) -> Result<()> {
     let asked = options.scenario.as_deref().unwrap_or("");
-    match asked.split_once(':') {
-        Some((bans::NAME, part)) => return run_bans(options, Some(part)),
-        None if asked == bans::NAME => return run_bans(options, None),
+    let (name, part) =
+        asked.split_once(':').map_or((asked, None), |(name, part)| (name, Some(part)));
+    match name {
+        bans::NAME => {
+            let page = bans::run(part, options.rounds, options.seconds > 1)?;
+            return tell(options, bans::NAME, &page);
+        }
+        l4::NAME => return tell(options, l4::NAME, &l4::run(part, options.rounds)?),
         _ => {}
     }
     let mut scenarios = scenario::all()?;
@@ -102,15 +110,14 @@ fn run(options: &Run) -> Result<()> {
     Ok(())
 }
 
-/// Another kind of question, with a table of its own.
-fn run_bans(options: &Run, part: Option<&str>) -> Result<()> {
-    let page = bans::run(part, options.rounds, options.seconds > 1)?;
+/// The page of another kind of question, with tables of its own.
+fn tell(options: &Run, name: &str, page: &str) -> Result<()> {
     println!("{page}");
     if options.save {
         let folder =
             scenario::folder().join("results").join(environment::Environment::read()?.folder());
         std::fs::create_dir_all(&folder)?;
-        std::fs::write(folder.join(format!("{}.md", bans::NAME)), page)?;
+        std::fs::write(folder.join(format!("{name}.md")), page)?;
         eprintln!("bench: saved to {}", folder.display());
     }
     Ok(())

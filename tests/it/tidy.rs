@@ -22,7 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("userspace/admin", &["l4", "l7", "health", "config", "balance", "net", "model"]),
     ("userspace/weir", &["admin", "l4", "l7", "health", "config", "balance", "net", "model"]),
     ("xtask", &["toolchain"]),
-    ("bench", &["l4", "model", "tests"]),
+    ("bench", &["abi", "balance", "l4", "model", "tests"]),
     ("tests", &["abi", "balance", "l4", "l7", "model"]),
 ];
 

@@ -171,7 +171,7 @@ impl Drop for World {
 /// ```text
 /// d0 02:00:00:00:00:aa  10.9.1.1/16, fd09::ffff/64
 /// 10.9.0.N, fd09::N (N from 1 to 99) at 02:00:00:00:01:N
-/// 192.0.2.0/24, 2001:db8::/32 by 10.9.0.99, fd09::63
+/// 10.10.0.0/16, 192.0.2.0/24, 2001:db8::/32 by 10.9.0.99, fd09::63
 /// ```
 #[derive(Debug)]
 pub struct Bench {
@@ -195,6 +195,7 @@ impl Bench {
             "link set d1 up".to_owned(),
             "address add 10.9.1.1/16 dev d0".to_owned(),
             "address add fd09::ffff/64 dev d0 nodad".to_owned(),
+            "route add 10.10.0.0/16 via 10.9.0.99".to_owned(),
             "route add 192.0.2.0/24 via 10.9.0.99".to_owned(),
             "route add 2001:db8::/32 via fd09::63".to_owned(),
         ];

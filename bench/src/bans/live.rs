@@ -10,10 +10,11 @@ use weir_tests::balancer::Balancer;
 use weir_tests::packet;
 use weir_tests::world::{World, inside as on};
 
+use super::LARGE;
 use super::lists::{BANNED, Prefixes};
 use super::load::sections;
 use super::tools::inside;
-use super::{Figure, LARGE};
+use crate::figure::Figure;
 
 /// Frames of one measurement.
 const FRAMES: u32 = 1_000_000;

@@ -7,9 +7,10 @@ use weir_l4::measure::Measured;
 use weir_tests::balancer::Balancer;
 use weir_tests::world::World;
 
+use super::LARGE;
 use super::lists::Prefixes;
 use super::tools::inside;
-use super::{Figure, LARGE};
+use crate::figure::Figure;
 
 /// nft takes some 20 seconds: it is measured so often.
 const NFT_ROUNDS: u32 = 1;

@@ -9,6 +9,7 @@ mod tools;
 use anyhow::{Result, bail};
 
 use crate::environment::Environment;
+use crate::figure::table;
 use lists::Prefixes;
 
 /// As it is typed.
@@ -23,30 +24,6 @@ list is the worst for a cache; real lists cluster.";
 
 /// Prefixes of the large list.
 const LARGE: usize = 1_000_000;
-
-/// A figure with what it is to be.
-pub(crate) struct Figure {
-    what: String,
-    /// Median, least and most.
-    found: [f64; 3],
-    unit: &'static str,
-    goal: Option<f64>,
-}
-
-impl Figure {
-    fn of(what: impl Into<String>, mut figures: Vec<f64>, unit: &'static str) -> Self {
-        figures.sort_by(f64::total_cmp);
-        let at = |place: usize| figures.get(place).copied().unwrap_or(f64::NAN);
-        let last = figures.len().saturating_sub(1);
-        let found = [at(figures.len() / 2), at(0), at(last)];
-        Self { what: what.into(), found, unit, goal: None }
-    }
-
-    fn at_most(mut self, goal: f64) -> Self {
-        self.goal = Some(goal);
-        self
-    }
-}
 
 /// The parts, each with what it is called behind `bans:`.
 const PARTS: [(&str, &str); 4] = [
@@ -80,29 +57,4 @@ pub(crate) fn run(part: Option<&str>, rounds: u32, minute: bool) -> Result<Strin
         Environment::read()?
     );
     Ok(page)
-}
-
-fn table(title: &str, figures: &[Figure]) -> String {
-    let mut text = format!(
-        "\n### {title}\n\n| what | median | least – most | goal | held |\n|---|---|---|---|---|\n"
-    );
-    for Figure { what, found: [median, least, most], unit, goal } in figures {
-        let goal_text = goal.map_or(String::new(), |goal| format!("≤ {} {unit}", number(goal)));
-        let held = goal.map_or("", |goal| if *median <= goal { "yes" } else { "**no**" });
-        text += &format!(
-            "| {what} | {} {unit} | {} – {} | {goal_text} | {held} |\n",
-            number(*median),
-            number(*least),
-            number(*most)
-        );
-    }
-    text
-}
-
-fn number(value: f64) -> String {
-    match value.abs() {
-        small if small < 10.0 => format!("{value:.2}"),
-        small if small < 1_000.0 => format!("{value:.1}"),
-        _ => format!("{value:.0}"),
-    }
 }

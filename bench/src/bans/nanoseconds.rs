@@ -7,9 +7,10 @@ use weir_l4::measure::Measured;
 use weir_tests::packet;
 use weir_tests::world::World;
 
+use super::LARGE;
 use super::lists::{BANNED, CLEAN, Prefixes};
 use super::tools::inside;
-use super::{Figure, LARGE};
+use crate::figure::Figure;
 
 /// Packets of one measurement.
 const REPEAT: u32 = 2_000_000;

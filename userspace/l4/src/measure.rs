@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, Map};
-use aya::programs::{TestRun, TestRunAttrs, TestRunOptions, Xdp};
+use aya::programs::xdp::XdpLink;
+use aya::programs::{ProgramError, TestRun, TestRunAttrs, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use nix::time::{ClockId, clock_gettime};
 use weir_bans::{Address, List, Prefix, Registry};
@@ -26,6 +27,7 @@ pub struct Measured {
     ebpf: Ebpf,
     tables: Tables,
     vips: Vips,
+    attached: Option<XdpLink>,
 }
 
 impl std::fmt::Debug for Measured {
@@ -54,7 +56,7 @@ impl Measured {
         }
         let tables = Tables::of(&mut ebpf)?;
         let vips = Vips::new(Maps::of(&mut ebpf)?);
-        Ok(Self { ebpf, tables, vips })
+        Ok(Self { ebpf, tables, vips, attached: None })
     }
 
     /// Bans these, and nothing else.
@@ -82,11 +84,18 @@ impl Measured {
         Ok(began.elapsed())
     }
 
-    /// Has the programs of layer 4 take this packet, of so many flows (a power of two).
+    /// How many flows are remembered.
+    #[must_use]
+    pub fn remembered_flows(&self) -> usize {
+        self.vips.maps.flow_count()
+    }
+
+    /// Has the programs of layer 4 take this packet, of so many flows to so many VIPs from 203.0.0.0 on
+    /// (powers of two); one VIP is the packet's own.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn set_packet(&mut self, packet: &[u8], flows: u32) -> Result<(), Error> {
+    pub fn set_packet(&mut self, packet: &[u8], flows: u32, vips: u32) -> Result<(), Error> {
         let mut template = [0u64; 6];
         for (long, bytes) in template.iter_mut().zip(packet.chunks_exact(8)) {
             *long = bytes.try_into().map_or(0, u64::from_be_bytes);
@@ -95,9 +104,9 @@ impl Measured {
         let map = self.ebpf.map_mut("TEMPLATE").ok_or_else(|| missing("TEMPLATE"))?;
         let mut map: Array<_, [u64; 6]> = map.try_into().map_err(|_| missing("TEMPLATE"))?;
         map.set(0, template, 0).map_err(failed)?;
-        let map = self.ebpf.map_mut("FLOW_MASK").ok_or_else(|| missing("FLOW_MASK"))?;
-        let mut map: Array<_, u32> = map.try_into().map_err(|_| missing("FLOW_MASK"))?;
-        map.set(0, flows.saturating_sub(1), 0).map_err(failed)
+        let map = self.ebpf.map_mut("MASKS").ok_or_else(|| missing("MASKS"))?;
+        let mut map: Array<_, [u32; 2]> = map.try_into().map_err(|_| missing("MASKS"))?;
+        map.set(0, [flows.saturating_sub(1), vips.saturating_sub(1)], 0).map_err(failed)
     }
 
     /// Puts these into the prefix tree, in batches.
@@ -167,6 +176,29 @@ impl Measured {
     /// # Errors
     /// There is no such interface, or it does not take frames of XDP.
     pub fn flood(&mut self, interface: &str, frame: &[u8], count: u32) -> Result<Duration, Error> {
+        self.flood_by("flood", interface, frame, count)
+    }
+
+    /// The same, of the flows that [`Measured::set_packet`] says.
+    ///
+    /// # Errors
+    /// As [`Measured::flood`].
+    pub fn flood_flows(
+        &mut self,
+        interface: &str,
+        frame: &[u8],
+        count: u32,
+    ) -> Result<Duration, Error> {
+        self.flood_by("flood_flows", interface, frame, count)
+    }
+
+    fn flood_by(
+        &mut self,
+        program: &str,
+        interface: &str,
+        frame: &[u8],
+        count: u32,
+    ) -> Result<Duration, Error> {
         let attempt = || format!("send frames out of {interface}");
         let index = nix::net::if_::if_nametoindex(interface);
         let index = index.map_err(|error| Error::of(attempt(), &error))?;
@@ -181,7 +213,7 @@ impl Measured {
             ..TestRunOptions::new()
         };
         let began = Instant::now();
-        self.run("flood", options)?;
+        self.run(program, options)?;
         Ok(began.elapsed())
     }
 
@@ -190,9 +222,22 @@ impl Measured {
     /// # Errors
     /// There is no such interface, or it has a program already.
     pub fn attach_empty(&mut self, interface: &str) -> Result<(), Error> {
-        let program = self.program("empty")?;
-        let attached = program.attach(interface, aya::programs::XdpMode::Driver);
-        attached.map(drop).map_err(|error| Error::of(format!("attach to {interface}"), &error))
+        self.attach("empty", interface)
+    }
+
+    /// Attaches one of these programs, in the place of the one attached before.
+    ///
+    /// # Errors
+    /// There is no such interface, or it has a program of somebody else.
+    pub fn attach(&mut self, program: &str, interface: &str) -> Result<(), Error> {
+        let failed = |error: ProgramError| Error::of(format!("attach to {interface}"), &error);
+        // Dropping a link detaches what it holds.
+        self.attached = None;
+        let program = self.program(program)?;
+        let link = program.attach(interface, aya::programs::XdpMode::Driver).map_err(failed)?;
+        let link = program.take_link(link).map_err(failed)?;
+        self.attached = Some(link);
+        Ok(())
     }
 
     fn run(&mut self, program: &str, options: TestRunOptions<'_>) -> Result<(), Error> {

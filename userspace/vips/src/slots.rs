@@ -126,16 +126,23 @@ impl Slots<'_> {
     /// none.
     #[must_use]
     pub fn shares(self) -> BTreeMap<u16, usize> {
-        let mut shares = BTreeMap::new();
+        // By number: a map would cost more than the table.
+        let mut counts = vec![0u32; usize::from(MOVING)];
+        let mut before = Vec::new();
         for slot in 0..SLOTS {
             let held = self.get(slot);
-            *shares.entry(held & !MOVING).or_default() += 1;
+            if let Some(count) = counts.get_mut(usize::from(held & !MOVING)) {
+                *count += 1;
+            }
             if held & MOVING != 0
                 && let Some(it) = self.moving(slot)
             {
-                shares.entry(it.before()).or_default();
+                before.push((it.before(), 0));
             }
         }
+        let counts = (0u16..).zip(counts).filter(|(_, count)| *count > 0);
+        let mut shares: BTreeMap<u16, usize> = before.into_iter().collect();
+        shares.extend(counts.map(|(number, count)| (number, count as usize)));
         shares.remove(&NOWHERE);
         shares
     }

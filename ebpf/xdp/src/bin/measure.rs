@@ -10,7 +10,7 @@ use aya_ebpf::maps::{Array, HashMap, LpmTrie, PerCpuArray};
 use aya_ebpf::programs::XdpContext;
 use core::hint::black_box;
 use weir_abi::wire::V4;
-use weir_abi::{Address, Packet, wire};
+use weir_abi::{Address, End, Packet, wire};
 use weir_xdp::{Frame, Span, admit, balance, count};
 
 const BPF_F_NO_PREALLOC: u32 = 1;
@@ -91,20 +91,23 @@ measured! {
 /// What the packet of `l4` and `shell` was, from the Ethernet header on.
 #[map]
 static TEMPLATE: Array<[u64; 6]> = Array::with_max_entries(1, 0);
-/// How many flows there are, less one: a power of two.
+/// How many flows there are, and to how many VIPs, less one: powers of two.
 #[map]
-static FLOW_MASK: Array<u32> = Array::with_max_entries(1, 0);
+static MASKS: Array<[u32; 2]> = Array::with_max_entries(1, 0);
+
+/// The first of many VIPs: 203.0.0.0.
+const FIRST_VIP: u32 = 0xcb00_0000;
 
 /// A packet of the next flow.
 #[inline(always)]
 fn next_flow(frame: &Frame, is_v6: bool) -> Option<()> {
     let state = SEQUENCE.get_ptr_mut(0)?;
-    let mask = FLOW_MASK.get(0)?;
+    let [flows, vips] = *MASKS.get(0)?;
     // SAFETY: this CPU's own value.
     let state = unsafe { &mut *state };
     *state = state.wrapping_add(1);
     // Another order than that of the slots.
-    let flow = (*state as u32).wrapping_mul(0x9e37_79b1) >> 8 & mask;
+    let flow = (*state as u32).wrapping_mul(0x9e37_79b1) >> 8 & flows;
     if is_v6 {
         let header = frame.span::<44>(14)?;
         header.put_u32::<20>(flow >> 14);
@@ -112,6 +115,9 @@ fn next_flow(frame: &Frame, is_v6: bool) -> Option<()> {
     } else {
         let header = frame.span::<24>(14)?;
         header.put_u32::<12>(0xc612_0000 | flow >> 14);
+        if vips != 0 {
+            header.put_u32::<16>(FIRST_VIP + (flow & vips));
+        }
         header.put_u16::<20>(1024 + (flow & 0x3fff) as u16);
     }
     Some(())
@@ -181,6 +187,35 @@ pub fn l4_shell(context: XdpContext) -> u32 {
 pub fn l4_plain(context: XdpContext) -> u32 {
     whole(&Frame(context.ctx));
     XDP_PASS
+}
+
+/// The same on an interface.
+#[xdp]
+pub fn l4_live(context: XdpContext) -> u32 {
+    let frame = Frame(context.ctx);
+    let size = frame.length();
+    let (Ok(end) | Err(end)) = balance(&frame);
+    count::end(end, size);
+    match end.kind() {
+        End::PASS => XDP_PASS,
+        End::DROP => XDP_DROP,
+        _ => XDP_TX,
+    }
+}
+
+/// A frame of the next flow, out as it is.
+#[xdp]
+pub fn flood_flows(context: XdpContext) -> u32 {
+    match next_flow(&Frame(context.ctx), false) {
+        Some(()) => XDP_TX,
+        None => XDP_ABORTED,
+    }
+}
+
+/// Where frames end.
+#[xdp]
+pub fn sink(_: XdpContext) -> u32 {
+    XDP_DROP
 }
 
 /// Nothing at all.

@@ -294,6 +294,12 @@ impl Maps {
         self.flows.get(&FlowKeyValue(key), 0).ok().map(|it| it.0)
     }
 
+    /// How many flows are remembered.
+    #[cfg(feature = "measure")]
+    pub(crate) fn flow_count(&self) -> usize {
+        self.flows.keys().flatten().count()
+    }
+
     pub(crate) fn vip_counter(&self, number: u16) -> VipCounter {
         let values = self.vip_counters.get(&number.into(), 0);
         let mut sum = VipCounter::default();

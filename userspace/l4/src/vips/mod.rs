@@ -191,7 +191,8 @@ impl Vips {
     /// Gives back the numbers of what is no more.
     fn forget(&mut self) {
         let (vips, tables, maps) = (&self.vips, &mut self.tables, &self.maps);
-        self.vip_numbers.retain(|key, _| vips.iter().any(|(vip, _)| vip_key(vip) == *key));
+        let keys: HashSet<VipKey> = vips.iter().map(|(vip, _)| vip_key(vip)).collect();
+        self.vip_numbers.retain(|key, _| keys.contains(key));
         let used: HashSet<&TableKey> = vips.iter().map(|(_, key)| key).collect();
         for (key, number) in self.table_numbers.retain(|key, _| used.contains(key)) {
             tables.remove(&key);

@@ -33,9 +33,12 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    fn new(number: u16, idle: Duration, memory: maps::Table) -> Self {
-        let shares = memory.slots().shares();
-        let moving = memory.slots().moving_count();
+    fn new(
+        number: u16,
+        idle: Duration,
+        memory: maps::Table,
+        shares: BTreeMap<u16, usize>,
+    ) -> Self {
         Self {
             number,
             memory,
@@ -43,7 +46,7 @@ impl Table {
             aims: Vec::new(),
             members: Vec::new(),
             shares,
-            moving,
+            moving: 0,
             idle: ticks(idle),
             slow_start: Duration::ZERO,
         }
@@ -51,7 +54,8 @@ impl Table {
 
     /// One that another process left.
     pub(crate) fn adopted(number: u16, idle: Duration, memory: maps::Table) -> Self {
-        Self::new(number, idle, memory)
+        let (shares, moving) = (memory.slots().shares(), memory.slots().moving_count());
+        Self { moving, ..Self::new(number, idle, memory, shares) }
     }
 
     pub(crate) fn slots(&self) -> weir_vips::Slots<'_> {
@@ -84,8 +88,10 @@ struct Plan {
 }
 
 impl Plan {
-    fn build(&self) -> Result<FreshTable, Error> {
-        FreshTable::create(&slots_of(&self.members, &self.numbers))
+    fn build(&self) -> Result<(FreshTable, BTreeMap<u16, usize>), Error> {
+        let fresh = FreshTable::create(&slots_of(&self.members, &self.numbers))?;
+        let shares = fresh.table.slots().shares();
+        Ok((fresh, shares))
     }
 }
 
@@ -180,7 +186,7 @@ impl Vips {
             self.maps.add_moves(number, &mut memory)?;
         }
         memory.slots().copy(shared.slots());
-        let mut table = Table::new(number, vip.idle, memory);
+        let mut table = Table::adopted(number, vip.idle, memory);
         table.ramp = shared.ramp.clone();
         self.tables.insert(key.clone(), table);
         Ok(())
@@ -268,7 +274,7 @@ impl Vips {
     fn make(&mut self, plans: &[Plan]) -> Result<(), Error> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let share = plans.len().div_ceil(cores).max(1);
-        let made: Result<Vec<FreshTable>, Error> = std::thread::scope(|scope| {
+        let made: Result<Vec<(FreshTable, BTreeMap<u16, usize>)>, Error> = std::thread::scope(|scope| {
             let build =
                 |plans: &[Plan]| plans.iter().map(Plan::build).collect::<Result<Vec<_>, _>>();
             let threads: Vec<_> =
@@ -281,10 +287,11 @@ impl Vips {
             Ok(all)
         });
         let made = made?;
-        let numbered: Vec<_> = plans.iter().map(|plan| plan.number).zip(&made).collect();
+        let tables = made.iter().map(|(fresh, _)| fresh);
+        let numbered: Vec<_> = plans.iter().map(|plan| plan.number).zip(tables).collect();
         self.maps.install(&numbered)?;
-        for (plan, fresh) in plans.iter().zip(made) {
-            let mut table = Table::new(plan.number, plan.idle, fresh.table);
+        for (plan, (fresh, shares)) in plans.iter().zip(made) {
+            let mut table = Table::new(plan.number, plan.idle, fresh.table, shares);
             table.ramp = plan.ramp.clone();
             table.slow_start = plan.slow_start;
             table.aims.clone_from(&plan.aims);
