@@ -182,7 +182,11 @@ struct Held {
 
 impl Held {
     fn open(vips: &Vips, vip: &str, count: usize) -> Self {
-        let streams = inside(&vips.world.host("client1"), || {
+        Self::open_from(vips, "client1", vip, count)
+    }
+
+    fn open_from(vips: &Vips, client: &str, vip: &str, count: usize) -> Self {
+        let streams = inside(&vips.world.host(client), || {
             let open = |_| {
                 let mut stream = connect(at(vip, PORT))?;
                 let name = ask(&mut stream, "first")?;
@@ -409,5 +413,109 @@ fn a_ping_is_answered() {
             ping.args(["-c", "3", "-i", "0.1", "-s", "500", "-W", "2", vip]).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(text.contains(" 0% packet loss"), "{text}");
+    }
+}
+
+/// Two balancers behind a router with two ways; one goes, and no flow notices, because both know the same
+/// table and nothing else.
+///
+/// ```text
+/// backend3 (the client) ── client1 (the router) ─┬─ weir ──────────────── backend1, backend2
+///                                                └─ client2 (weir, too) ── by weir's host
+/// ```
+#[test]
+fn two_balancers_agree_without_talking() {
+    if !(need::root() && need::tool("ethtool")) {
+        return;
+    }
+    let all = with_targets(&sections("ipip", ""), &[("backend1", 100), ("backend2", 100)]);
+    let mut vips = Vips::start(&all);
+    let [first, router, second, client] = [
+        vips.world.weir(),
+        vips.world.host("client1"),
+        vips.world.host("client2"),
+        vips.world.host("backend3"),
+    ];
+    // Who is something else here: the client no backend, the second balancer no client.
+    drop(vips.echoes.pop());
+    vips.decapsulators.remove(2).kill();
+    vips.decapsulators.pop().unwrap().kill();
+    let run = |namespace: &str, words: &str| {
+        let status = World::command(namespace, "ip").args(words.split(' ')).status().unwrap();
+        assert!(status.success(), "{words}");
+    };
+    for (peer, network, ours, theirs) in
+        [(&second, 20, "way2", "eth1"), (&client, 30, "home", "eth1")]
+    {
+        run(&router, &format!("link add {ours} type veth peer name {theirs} netns {peer}"));
+        for (namespace, device, last) in [(&router, ours, 1), (peer, theirs, 2)] {
+            run(namespace, &format!("address add 198.18.{network}.{last}/24 dev {device}"));
+            run(namespace, &format!("link set {device} up"));
+            let offload = ["-K", device, "tx", "off", "gro", "on"];
+            World::command(namespace, "ethtool").args(offload).output().unwrap();
+        }
+    }
+    for (namespace, key) in
+        [(&router, "ip_forward"), (&router, "fib_multipath_hash_policy"), (&second, "ip_forward")]
+    {
+        let write = || std::fs::write(format!("/proc/sys/net/ipv4/{key}"), "1");
+        inside(namespace, write).unwrap().unwrap();
+    }
+    run(&client, &format!("address delete {VIP}/32 dev lo"));
+    run(&client, &format!("route add {VIP}/32 via 198.18.30.1"));
+    run(&first, "route add 198.18.30.0/24 via 198.18.1.2");
+    let config = all.replace(
+        "interfaces: [client1, client2, backend1, backend2, backend3]",
+        "interfaces: [eth0, eth1]",
+    );
+    let other = Balancer::start_in(Some(&second), &config);
+    let (one, two) = ("198.18.1.1", "198.18.20.2");
+    run(&router, &format!("route add {VIP}/32 nexthop via {one} nexthop via {two}"));
+    let mut held = Held::open_from(&vips, "backend3", VIP, 60);
+    held.check("two balancers", &[]);
+    let flows = |weir: &Balancer| weir.status()["vips"][0]["flows"].as_u64().unwrap();
+    let (by_first, by_second) = (flows(&vips.weir), flows(&other));
+    assert!(by_first > 5 && by_second > 5, "{by_first} flows by one, {by_second} by the other");
+    run(&router, &format!("route replace {VIP}/32 via {one}"));
+    held.check("the second is gone", &[]);
+    run(&router, &format!("route replace {VIP}/32 via {two}"));
+    held.check("the first is gone", &[]);
+}
+
+/// Bulk transfers both ways, as fast as they go.
+#[test]
+fn iperf3_runs_over_a_vip() {
+    if !(need::root() && need::tool("ethtool") && need::tool("iperf3")) {
+        return;
+    }
+    for forward in ["ipip", "nat"] {
+        let port = 5201;
+        // Control and data are two connections: both must come to the same server.
+        let sections = sections(forward, "").replace("idle:", "hash: source, idle:");
+        let vips = Vips::start(&sections.replace(&format!(":{PORT}"), &format!(":{port}")));
+        let mut servers = Vec::new();
+        for name in BACKENDS {
+            let mut command = World::command(&vips.world.host(name), "iperf3");
+            servers.push(Process::start(command.args(["-s", "-p", &port.to_string()])).unwrap());
+        }
+        for (vip, more) in [(VIP, &[][..]), (VIP, &["-R"]), (VIP6, &[])] {
+            let deadline = Instant::now() + Duration::from_secs(20);
+            let run = || {
+                let mut command = World::command(&vips.world.host("client1"), "iperf3");
+                command.args(["-c", vip, "-p", &port.to_string(), "-t", "1", "--json"]).args(more);
+                let output = command.output().unwrap();
+                let told: serde_json::Value =
+                    serde_json::from_slice(&output.stdout).unwrap_or_default();
+                told["end"]["sum_received"]["bits_per_second"].as_f64()
+            };
+            let rate = loop {
+                if let Some(rate) = run() {
+                    break rate;
+                }
+                assert!(Instant::now() < deadline, "iperf3 to {vip} by {forward} {more:?}");
+            };
+            eprintln!("iperf3 {forward} {vip} {more:?}: {:.2} Gbit/s", rate / 1e9);
+            assert!(rate > 50e6, "{rate} bits a second to {vip} by {forward} {more:?}");
+        }
     }
 }

@@ -107,10 +107,28 @@ impl Table {
         self.taken.get(slot / 64).is_some_and(|word| word >> (slot % 64) & 1 == 1)
     }
 
+    /// The slots that nobody claimed.
+    fn free(&self) -> Vec<usize> {
+        let mut free = Vec::new();
+        for (index, word) in self.taken.iter().enumerate() {
+            let mut rest = !word;
+            while rest != 0 {
+                let slot = index * 64 + rest.trailing_zeros() as usize;
+                if slot < self.members.len() {
+                    free.push(slot);
+                }
+                rest &= rest - 1;
+            }
+        }
+        free
+    }
+
     /// Gives the slots that nobody claimed to members that their numbers lead to.
     fn share_out(&mut self, claims: &[Claims], members: usize) {
-        let free: Vec<usize> =
-            (0..self.members.len()).filter(|&slot| !self.is_taken(slot)).collect();
+        let free = self.free();
+        if free.is_empty() {
+            return;
+        }
         // How many more each may have, by index.
         let mut room = vec![0; members];
         for claims in claims {

@@ -33,12 +33,7 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    fn new(
-        number: u16,
-        idle: Duration,
-        memory: maps::Table,
-        shares: BTreeMap<u16, usize>,
-    ) -> Self {
+    fn new(number: u16, idle: Duration, memory: maps::Table, shares: BTreeMap<u16, usize>) -> Self {
         Self {
             number,
             memory,
@@ -89,9 +84,18 @@ struct Plan {
 
 impl Plan {
     fn build(&self) -> Result<(FreshTable, BTreeMap<u16, usize>), Error> {
-        let fresh = FreshTable::create(&slots_of(&self.members, &self.numbers))?;
-        let shares = fresh.table.slots().shares();
-        Ok((fresh, shares))
+        let slots = slots_of(&self.members, &self.numbers);
+        let mut counts = vec![0; usize::from(NOWHERE) + 1];
+        for slot in &slots {
+            if let Some(count) = counts.get_mut(usize::from(*slot)) {
+                *count += 1;
+            }
+        }
+        let shares = self.numbers.iter().filter_map(|&number| {
+            let count = counts.get(usize::from(number)).copied().filter(|count| *count > 0);
+            count.map(|count| (number, count))
+        });
+        Ok((FreshTable::create(&slots)?, shares.collect()))
     }
 }
 
@@ -274,18 +278,20 @@ impl Vips {
     fn make(&mut self, plans: &[Plan]) -> Result<(), Error> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let share = plans.len().div_ceil(cores).max(1);
-        let made: Result<Vec<(FreshTable, BTreeMap<u16, usize>)>, Error> = std::thread::scope(|scope| {
-            let build =
-                |plans: &[Plan]| plans.iter().map(Plan::build).collect::<Result<Vec<_>, _>>();
-            let threads: Vec<_> =
-                plans.chunks(share).map(|plans| scope.spawn(move || build(plans))).collect();
-            let mut all = Vec::with_capacity(plans.len());
-            for thread in threads {
-                let made = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-                all.extend(made?);
-            }
-            Ok(all)
-        });
+        let made: Result<Vec<(FreshTable, BTreeMap<u16, usize>)>, Error> =
+            std::thread::scope(|scope| {
+                let build =
+                    |plans: &[Plan]| plans.iter().map(Plan::build).collect::<Result<Vec<_>, _>>();
+                let threads: Vec<_> =
+                    plans.chunks(share).map(|plans| scope.spawn(move || build(plans))).collect();
+                let mut all = Vec::with_capacity(plans.len());
+                for thread in threads {
+                    let made =
+                        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                    all.extend(made?);
+                }
+                Ok(all)
+            });
         let made = made?;
         let tables = made.iter().map(|(fresh, _)| fresh);
         let numbered: Vec<_> = plans.iter().map(|plan| plan.number).zip(tables).collect();
