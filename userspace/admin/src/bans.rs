@@ -70,7 +70,7 @@ pub(crate) const DELETE: Endpoint = Endpoint {
 
 pub(crate) const TEST: Endpoint = Endpoint {
     method: Method::GET,
-    path: "/bans/test/",
+    path: "/bans/test/{ip}",
     port: Port::Admin,
     summary: "what the kernel does with packets of an address, and why",
     answer: |running, request| at_once(with_kernel(&running, |kernel| test(kernel, &request.rest))),

@@ -121,7 +121,7 @@ pub(crate) type Answering = Pin<Box<dyn Future<Output = Answer>>>;
 pub struct Endpoint {
     /// Of the request.
     pub method: Method,
-    /// Of the request; one that ends with `/` takes an argument behind it.
+    /// Of the request; what stands in braces is any argument.
     pub path: &'static str,
     /// Where it is served.
     pub port: Port,
@@ -177,8 +177,9 @@ pub(crate) enum Found {
 pub(crate) fn find(port: Port, method: &Method, path: &str) -> Found {
     let mut found = Found::Nothing;
     for endpoint in ENDPOINTS.iter().filter(|endpoint| endpoint.port == port) {
-        let rest = match path.strip_prefix(endpoint.path) {
-            Some(rest) if rest.is_empty() != endpoint.path.ends_with('/') => rest,
+        let (fixed, argument) = endpoint.path.split_once('{').unwrap_or((endpoint.path, ""));
+        let rest = match path.strip_prefix(fixed) {
+            Some(rest) if rest.is_empty() == argument.is_empty() => rest,
             _ => continue,
         };
         if endpoint.method == *method {
@@ -198,7 +199,7 @@ mod tests {
         for (port, method, path, expected) in [
             (Port::Admin, Method::GET, "/bans", Some("/bans")),
             (Port::Admin, Method::DELETE, "/bans", Some("/bans")),
-            (Port::Admin, Method::GET, "/bans/test/192.0.2.1", Some("/bans/test/")),
+            (Port::Admin, Method::GET, "/bans/test/192.0.2.1", Some("/bans/test/{ip}")),
             (Port::Admin, Method::GET, "/bans/test/", None),
             (Port::Admin, Method::PUT, "/bans", None),
             (Port::Admin, Method::GET, "/metrics", None),

@@ -24,9 +24,9 @@ pub(crate) const GET: Endpoint = Endpoint {
 
 pub(crate) const MOVE: Endpoint = Endpoint {
     method: Method::POST,
-    path: "/vips/",
+    path: "/vips/{name}/move",
     port: Port::Admin,
-    summary: "`{name}/move?to=local` has listeners of this host serve new flows of a VIP, `to=forward` its \
+    summary: "with `?to=local` listeners of this host serve new flows of a VIP, with `?to=forward` its \
               backends; flows that exist stay where they are",
     answer: |running, request| Box::pin(move_vip(running, request)),
 };

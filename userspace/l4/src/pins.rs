@@ -84,8 +84,13 @@ impl Pins {
     pub(crate) fn difference(&self, fresh: &Ebpf) -> Option<String> {
         let shapes = self.difference_of_shapes(fresh);
         shapes.or_else(|| {
-            let layout = layout_of(&MapData::from_pin(self.map(MAPS[0])).ok()?);
-            (layout != Some(LAYOUT)).then(|| format!("layout {layout:?}, and was to be {LAYOUT}"))
+            // Each begins with the number of its layout.
+            let wanted = [("SHARED", LAYOUT), ("BALANCER", weir_abi::vip::LAYOUT)];
+            wanted.into_iter().find_map(|(name, wanted)| {
+                let layout = layout_of(&MapData::from_pin(self.map(name)).ok()?, name);
+                (layout != Some(wanted))
+                    .then(|| format!("{name} has layout {layout:?}, and was to have {wanted}"))
+            })
         })
     }
 

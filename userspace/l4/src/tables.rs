@@ -404,9 +404,10 @@ fn marks_of(shared: &Mapped) -> Marks<'_> {
 }
 
 /// The layout that a map of switches is written in; `None` if it cannot be read.
-pub(crate) fn layout_of(shared: &MapData) -> Option<u32> {
-    let shared = mapped(shared, STATE_WORDS).ok()?;
-    Some(shared.words().load(STATE_LAYOUT))
+pub(crate) fn layout_of(switches: &MapData, name: &str) -> Option<u32> {
+    let at = if name == "SHARED" { STATE_LAYOUT } else { 0 };
+    let switches = mapped(switches, STATE_WORDS).ok()?;
+    Some(switches.words().load(at))
 }
 
 fn mapped(map: &MapData, words: u32) -> Result<Mapped, Error> {

@@ -44,9 +44,8 @@ fn endpoints(page: &mut String) {
             weir_admin::Port::Admin => "admin",
             weir_admin::Port::Status => "status",
         };
-        let argument = if endpoint.path.ends_with('/') { "{ip}" } else { "" };
         let (method, path, summary) = (&endpoint.method, endpoint.path, endpoint.summary);
-        let _ = writeln!(page, "| {port} | `{method} {path}{argument}` | {summary} |");
+        let _ = writeln!(page, "| {port} | `{method} {path}` | {summary} |");
     }
 }
 

@@ -70,6 +70,9 @@ impl Table {
     }
 }
 
+/// A table that the kernel does not know yet, with its shares.
+type Made = (FreshTable, BTreeMap<u16, usize>);
+
 /// A table that is to be made.
 struct Plan {
     key: TableKey,
@@ -83,7 +86,7 @@ struct Plan {
 }
 
 impl Plan {
-    fn build(&self) -> Result<(FreshTable, BTreeMap<u16, usize>), Error> {
+    fn build(&self) -> Result<Made, Error> {
         let slots = slots_of(&self.members, &self.numbers);
         let mut counts = vec![0; usize::from(NOWHERE) + 1];
         for slot in &slots {
@@ -108,24 +111,27 @@ impl Vips {
         now: Instant,
     ) -> Result<(), Error> {
         self.note_members(vips, wanted)?;
-        let mut fresh = Vec::new();
+        let (mut fresh, mut held) = (Vec::new(), Vec::new());
         let mut seen = std::collections::HashSet::new();
         for (vip, key) in vips {
             if !seen.insert(key) {
                 continue;
             }
             let Some(pool) = wanted.pools.get(vip.upstream) else { continue };
-            let is_local = self.local.contains(&vip.name);
             if matches!(key, TableKey::Own(_)) && !self.tables.contains_key(key) {
                 self.split_off(vip, key)?;
             }
             match self.tables.contains_key(key) {
-                true => self.rebalance(key, pool, is_local, now)?,
+                true => held.push((key, pool, self.local.contains(&vip.name))),
                 false => fresh.push(self.plan(key, vip, pool, now)?),
             }
         }
+        // What may fail for want of memory comes first.
         for plans in fresh.chunks(FRESH_MAX) {
             self.make(plans)?;
+        }
+        for (key, pool, is_local) in held {
+            self.rebalance(key, pool, is_local, now)?;
         }
         for (vip, key) in vips {
             if let Some(pool) = wanted.pools.get(vip.upstream) {
@@ -278,20 +284,18 @@ impl Vips {
     fn make(&mut self, plans: &[Plan]) -> Result<(), Error> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let share = plans.len().div_ceil(cores).max(1);
-        let made: Result<Vec<(FreshTable, BTreeMap<u16, usize>)>, Error> =
-            std::thread::scope(|scope| {
-                let build =
-                    |plans: &[Plan]| plans.iter().map(Plan::build).collect::<Result<Vec<_>, _>>();
-                let threads: Vec<_> =
-                    plans.chunks(share).map(|plans| scope.spawn(move || build(plans))).collect();
-                let mut all = Vec::with_capacity(plans.len());
-                for thread in threads {
-                    let made =
-                        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-                    all.extend(made?);
-                }
-                Ok(all)
-            });
+        let made: Result<Vec<Made>, Error> = std::thread::scope(|scope| {
+            let build =
+                |plans: &[Plan]| plans.iter().map(Plan::build).collect::<Result<Vec<_>, _>>();
+            let threads: Vec<_> =
+                plans.chunks(share).map(|plans| scope.spawn(move || build(plans))).collect();
+            let mut all = Vec::with_capacity(plans.len());
+            for thread in threads {
+                let made = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                all.extend(made?);
+            }
+            Ok(all)
+        });
         let made = made?;
         let tables = made.iter().map(|(fresh, _)| fresh);
         let numbered: Vec<_> = plans.iter().map(|plan| plan.number).zip(tables).collect();
