@@ -67,56 +67,56 @@ fn backend(n: u32) -> SocketAddr {
     (std::net::Ipv4Addr::from(0x0a0a_0000 + n), 80).into()
 }
 
-/// Ten thousand VIPs with pools of their own, and what a packet pays for them.
+/// Ten thousand VIPs, and what a packet pays for them.
 fn load(rounds: u32) -> Result<Vec<Figure>> {
     let packet = packet::build("eth > ipv4 198.18.0.1 > 203.0.113.1 > tcp 40000 > 80 > bytes 100")?;
     let mut few = Measured::load(1)?;
     few.balance(&one_vip(Forward::Ipip)?)?;
-    few.set_packet(&packet, 1 << 14, 1)?;
-    let mut took = Vec::new();
-    let mut many = Measured::load(1)?;
-    let wanted = ten_thousand()?;
-    took.push(many.balance(&wanted)?.as_secs_f64());
-    let (mut same, mut spread) = (Vec::new(), Vec::new());
-    for round in 0..=rounds {
-        let base = few.time("l4", &packet, REPEAT)?;
-        many.set_packet(&packet, 1 << 14, 1)?;
-        let one = many.time("l4", &packet, REPEAT)?;
-        many.set_packet(&packet, 1 << 18, VIPS_HIT)?;
-        let all = many.time("l4", &packet, REPEAT)?;
-        if round > 0 {
-            same.push((one / base - 1.0) * 100.0);
-            spread.push((all / base - 1.0) * 100.0);
+    let mut figures = Vec::new();
+    for (name, pools) in [("one upstream", 1), ("upstreams of their own", VIPS)] {
+        let mut many = Measured::load(1)?;
+        let took = many.balance(&ten_thousand(pools)?)?.as_secs_f64();
+        figures.push(
+            Figure::of(format!("10,000 VIPs of 100 backends, {name}, loaded"), vec![took], "s")
+                .at_most(5.0),
+        );
+        let (mut same, mut spread) = (Vec::new(), Vec::new());
+        for round in 0..=rounds {
+            few.set_packet(&packet, 1 << 14, 1)?;
+            let base = few.time("l4", &packet, REPEAT)?;
+            many.set_packet(&packet, 1 << 14, 1)?;
+            let one = many.time("l4", &packet, REPEAT)?;
+            many.set_packet(&packet, 1 << 18, VIPS_HIT)?;
+            let all = many.time("l4", &packet, REPEAT)?;
+            if round > 0 {
+                same.push((one / base - 1.0) * 100.0);
+                spread.push((all / base - 1.0) * 100.0);
+            }
         }
+        let more = "a packet costs more than with one VIP,";
+        figures.push(Figure::of(format!("{more} {name}, one is hit"), same, "%").at_most(10.0));
+        let what = format!("{more} {name}, 8,192 are hit in turn");
+        figures.push(Figure::of(what, spread, "%").at_most(10.0));
+        // All those packets, and nothing is remembered of them.
+        let bytes = (many.remembered_flows() * FLOW_BYTES) as f64 / f64::from(1u32 << 18);
+        let what = format!("memory a flow, in stable state, {name}");
+        figures.push(Figure::of(what, vec![bytes], "bytes").at_most(0.0));
     }
-    // All those packets, and nothing is remembered of them.
-    let remembered = [few.remembered_flows(), many.remembered_flows()];
-    let bytes = |flows: usize| (flows * FLOW_BYTES) as f64 / f64::from(1u32 << 14);
-    Ok(vec![
-        Figure::of("memory a flow, in stable state", remembered.map(bytes).to_vec(), "bytes")
-            .at_most(0.0),
-        Figure::of("10,000 VIPs of 100 backends each, loaded", took, "s").at_most(5.0),
-        Figure::of("more a packet than with one VIP, packets for one of them", same, "%")
-            .at_most(10.0),
-        Figure::of(
-            "more a packet than with one VIP, packets for 8,192 of them in turn",
-            spread,
-            "%",
-        )
-        .at_most(10.0),
-    ])
+    Ok(figures)
 }
 
-fn ten_thousand() -> Result<Wanted> {
+fn ten_thousand(pools: u32) -> Result<Wanted> {
     let mut wanted = Wanted::default();
+    for n in 0..pools {
+        let members = (0..BACKENDS).map(|m| backend((n * 31 + m) % 16_000));
+        wanted.pools.push(pool(&format!("p{n}"), members));
+    }
     for n in 0..VIPS {
         // The last one is what packets for one VIP are for.
         let address = if n + 1 == VIPS { 0xcb00_7101 } else { 0xcb00_0000 + n };
         let address = std::net::Ipv4Addr::from(address).to_string();
         let name = format!("v{n}");
-        wanted.vips.push(vip(&name, &address, Protocol::Tcp, Forward::Ipip, n as usize)?);
-        let members = (0..BACKENDS).map(|m| backend((n * 31 + m) % 16_000));
-        wanted.pools.push(pool(&name, members));
+        wanted.vips.push(vip(&name, &address, Protocol::Tcp, Forward::Ipip, (n % pools) as usize)?);
     }
     Ok(wanted)
 }

@@ -3,6 +3,7 @@
 
 mod model;
 mod rewrite;
+mod traffic;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -14,20 +15,12 @@ use weir_tests::world::{Bench, inside};
 use weir_tests::{need, packet};
 
 use model::Model;
+use traffic::Random;
 
 const PACKETS: usize = 1_000_000;
 /// Times that the targets of every VIP change.
 const CHANGES: usize = 12;
 const SEED: u64 = 0x5EED_0004;
-
-const CLIENTS: [&str; 6] = [
-    "192.0.2.1",
-    "192.0.2.77",
-    "192.0.2.200",
-    "2001:db8:1::1",
-    "2001:db8:1::ffff",
-    "2001:db8:abcd::5",
-];
 
 #[test]
 fn a_million_random_packets_go_where_a_plain_model_says() {
@@ -55,7 +48,7 @@ fn run() {
         model.change(&wanted);
         let mut before = kernel.counters().unwrap();
         for number in 0..PACKETS / CHANGES {
-            let packet = random_packet(&mut random, &model);
+            let packet = traffic::packet(&mut random, &model);
             let (expected, out) = model.run(&packet);
             let (_, got) = kernel.test_run(&packet).unwrap();
             let context =
@@ -197,132 +190,5 @@ fn shuffle(pool: &mut Pool, random: &mut Random) {
         });
         let address = fresh.unwrap();
         pool.members.push(PoolMember { address, weight: 100, is_up: true, server_id: None });
-    }
-}
-
-/// A packet for a VIP, from a backend behind one, about one, or for somebody else; one in five damaged.
-fn random_packet(random: &mut Random, model: &Model) -> Vec<u8> {
-    let pick = |random: &mut Random, of: &[&'static str]| of[random.below(of.len())];
-    let is_v6 = random.below(2) == 0;
-    let client = if is_v6 { CLIENTS[3 + random.below(3)] } else { CLIENTS[random.below(3)] };
-    let vip = if is_v6 {
-        pick(random, &["2001:db8:f::1", "2001:db8:f::1", "2001:db8:f::2", "2001:db8:f::3"])
-    } else {
-        pick(
-            random,
-            &[
-                "203.0.113.1",
-                "203.0.113.1",
-                "203.0.113.2",
-                "203.0.113.3",
-                "203.0.113.4",
-                "203.0.113.9",
-            ],
-        )
-    };
-    let port = pick(random, &["80", "80", "80", "53", "53", "443"]);
-    let own = 1_024 + random.below(200);
-    let ttl = [64, 64, 64, 64, 2, 1, 0, 255][random.below(8)];
-    let ip = |from: &str, to: &str, ttl: usize, extra: &str| {
-        if is_v6 {
-            format!("ipv6 {from} > {to} hop {ttl}")
-        } else {
-            format!("ipv4 {from} > {to} ttl {ttl}{extra}")
-        }
-    };
-    let size = [0, 1, 8, 8, 40, 1_400, 1_460][random.below(7)];
-    let udp = format!("udp {own} > {port} > bytes {size}");
-    let nosum = format!("udp {own} > {port} nosum > bytes {size}");
-    let flags = pick(random, &["10", "10", "18", "02", "11", "04", "12"]);
-    let tcp = format!("tcp {own} > {port} flags {flags} > bytes {size}");
-    let transport = match random.below(5) {
-        0 | 1 => tcp,
-        2 | 3 => udp,
-        _ => nosum,
-    };
-    let options = pick(random, &["", "", "", " options 1", " options 10", " tos 185"]);
-    let body = match random.below(20) {
-        0..=9 => format!("{} > {transport}", ip(client, vip, ttl, options)),
-        10 => {
-            let id = random.below(40);
-            let first = random.below(2) == 0;
-            match (is_v6, first) {
-                (false, true) => {
-                    format!("{} > {transport}", ip(client, vip, ttl, &format!(" id {id} mf")))
-                }
-                (false, false) => {
-                    format!(
-                        "{} > {transport}",
-                        ip(client, vip, ttl, &format!(" id {id} fragment 5"))
-                    )
-                }
-                (true, true) => format!(
-                    "{} > ext fragment id {id} more > {transport}",
-                    ip(client, vip, ttl, "")
-                ),
-                (true, false) => {
-                    format!(
-                        "{} > ext fragment id {id} offset 5 > {transport}",
-                        ip(client, vip, ttl, "")
-                    )
-                }
-            }
-        }
-        11 | 12 => {
-            let Some(backend) = model.any_backend(is_v6, random.below(64)) else {
-                return vec![0; 60];
-            };
-            let protocol = pick(random, &["tcp", "udp"]);
-            let port = pick(random, &["8080", "80", "53", "443"]);
-            let from = backend.to_string();
-            format!(
-                "{} > {protocol} {port} > {own} > bytes {}",
-                ip(&from, client, ttl, options),
-                size.min(40)
-            )
-        }
-        13 | 14 => {
-            let protocol = pick(random, &["tcp", "udp"]);
-            let told = pick(random, &["203.0.113.1", "203.0.113.2", "203.0.113.4"]);
-            let told = if is_v6 || random.below(3) > 0 { vip } else { told };
-            let quoted = format!("{} > {protocol} {port} > {own}", ip(told, client, 50, options));
-            let error = if is_v6 {
-                format!("icmp6 {} 0 rest 1300", pick(random, &["1", "2", "3", "4", "128", "135"]))
-            } else {
-                format!("icmp {} 4 rest 1300", pick(random, &["3", "11", "12", "8", "13", "5"]))
-            };
-            let router = if is_v6 { "2001:db8:77::1" } else { "192.0.2.254" };
-            format!("{} > {error} > {quoted}", ip(router, vip, ttl, ""))
-        }
-        15 if is_v6 => format!("{} > ext hop > ext dest > {transport}", ip(client, vip, ttl, "")),
-        16 => format!("{} > {transport}", ip(vip, vip, ttl, "")),
-        17 => {
-            let echo = if is_v6 { "icmp6 128 0 rest 7" } else { "icmp 8 0 rest 7" };
-            format!("{} > {echo} > bytes {}", ip(client, vip, ttl, ""), size.min(40))
-        }
-        _ => format!("{} > {transport}", ip(client, vip, ttl, "")),
-    };
-    let tags = pick(random, &["", "", "", "vlan 7 > ", "vlan 8 outer > vlan 7 > "]);
-    let mut packet = packet::build(&format!("eth > {tags}{body}")).unwrap();
-    if random.below(5) == 0 {
-        for _ in 0..=random.below(3) {
-            // Mostly in the headers.
-            let at = random.below(packet.len().min(80));
-            packet[at] = random.below(256) as u8;
-        }
-    }
-    if random.below(40) == 0 {
-        packet.truncate(14 + random.below(packet.len() - 13));
-    }
-    packet
-}
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % bound
     }
 }

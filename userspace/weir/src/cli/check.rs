@@ -10,6 +10,7 @@ use crate::run::config;
 pub(crate) fn check(path: &Path) -> Result<ExitCode> {
     let config = config::read(path)?;
     let counts = [
+        ("VIP", config.vips.len()),
         ("listener", config.listeners.len()),
         ("route", config.routes.len()),
         ("service", config.services.len()),

@@ -36,8 +36,10 @@ fn page(status: &Status) -> String {
     let listeners = status.listeners.iter().map(|listener| {
         [listener.name.clone(), listener.address.to_string(), listener.connections.to_string()]
     });
-    page += &table(["listener", "address", "connections"], listeners);
-    page += "\n";
+    if !status.listeners.is_empty() {
+        page += &table(["listener", "address", "connections"], listeners);
+        page += "\n";
+    }
     page += &backends(&status.upstreams);
     let requests = &status.requests;
     // Writing to a String cannot fail.

@@ -42,7 +42,11 @@ pub(crate) fn text(vips: &[Vip]) -> String {
             vip.name.clone(),
             vip.address.clone(),
             vip.forward.clone(),
-            vip.moving_slots.to_string(),
+            if vip.moving_slots == 0 {
+                String::new()
+            } else {
+                format!("{} moving", vip.moving_slots)
+            },
             vip.packets.to_string(),
             vip.bytes.to_string(),
             vip.flows.to_string(),
@@ -60,7 +64,7 @@ pub(crate) fn text(vips: &[Vip]) -> String {
         });
         std::iter::once(own).chain(backends.collect::<Vec<_>>())
     });
-    let heading = ["VIP", "address", "forward", "moving, own slots", "packets", "bytes", "flows"];
+    let heading = ["VIP", "address", "forward", "slots", "packets", "bytes", "flows"];
     let mut text = table(heading, rows);
     for vip in vips {
         for drop in vip.drops.iter().filter(|drop| drop.count > 0) {
