@@ -4,6 +4,7 @@ mod balance;
 mod bans;
 mod bans_survive;
 mod cli;
+mod decap;
 mod framing;
 mod health;
 mod http1;

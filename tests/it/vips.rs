@@ -29,13 +29,18 @@ struct Vips {
 impl Vips {
     /// Weir with this configuration; NAT is for backends at their own address.
     fn start(sections: &str) -> Self {
+        Self::start_with(sections, "driver")
+    }
+
+    /// The same, with the decapsulators of the backends in another place.
+    fn start_with(sections: &str, hook: &str) -> Self {
         let world = World::new().unwrap();
         world.route().unwrap();
         let (mut decapsulators, mut echoes) = (Vec::new(), Vec::new());
         for name in BACKENDS {
             let namespace = world.host(name);
             let mut command = World::command(&namespace, need::weir());
-            command.args(["backend", VIP, VIP6, "--interface", "eth0", "--mode", "driver"]);
+            command.args(["backend", VIP, VIP6, "--interface", "eth0", "--mode", hook]);
             decapsulators.push(Process::start(&mut command).unwrap());
             wait_for_address(&namespace, VIP);
             wait_for_address(&namespace, VIP6);
@@ -138,10 +143,25 @@ fn sections(forward: &str, upstream: &str) -> String {
 }
 
 fn every_backend_answers(forward: &str) {
+    if need::root() && need::tool("ethtool") {
+        answers(forward, &Vips::start(&sections(forward, "")));
+    }
+}
+
+/// The decapsulator at tc, and as a generic XDP program.
+#[test]
+fn backends_unwrap_in_other_places_too() {
     if !(need::root() && need::tool("ethtool")) {
         return;
     }
-    let vips = Vips::start(&sections(forward, ""));
+    for hook in ["tc", "generic"] {
+        for forward in ["ipip", "gue"] {
+            answers(forward, &Vips::start_with(&sections(forward, ""), hook));
+        }
+    }
+}
+
+fn answers(forward: &str, vips: &Vips) {
     for vip in [VIP, VIP6] {
         let spread = vips.spread(vip, 24);
         assert_eq!(spread.len(), 3, "{forward} {vip}: {spread:?}");

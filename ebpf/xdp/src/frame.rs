@@ -8,7 +8,7 @@ use weir_abi::wire::{self, Walked};
 use weir_abi::{Bytes, Packet};
 
 /// Offsets at which headers are read; the verifier wants to see a bound.
-const OFFSET_MAX: usize = 4096;
+pub(crate) const OFFSET_MAX: usize = 4096;
 
 /// A packet as the driver received it.
 #[derive(Clone, Copy)]
@@ -16,7 +16,7 @@ pub struct Frame(pub *mut xdp_md);
 
 /// `N` bytes of a packet that are there. Gone once the packet grows or shrinks.
 #[derive(Clone, Copy)]
-pub struct Span<const N: usize>(usize);
+pub struct Span<const N: usize>(pub(crate) usize);
 
 impl Frame {
     /// The interface it came in by.

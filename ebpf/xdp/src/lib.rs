@@ -9,11 +9,13 @@ mod event;
 mod frame;
 mod hit;
 pub mod sample;
+mod skb;
 mod tables;
 pub mod vip;
 
 pub use balance::balance;
 pub use frame::{Frame, Span};
+pub use skb::Skb;
 
 #[cfg(not(test))]
 #[panic_handler]

@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use aya::maps::{HashMap, MapData, PerCpuArray};
-use aya::programs::{ProgramError, TestRun, TestRunOptions, Xdp};
+use aya::programs::tc::{TcAttachType, qdisc_add_clsact};
+use aya::programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use weir_abi::decap::Outcome;
 use weir_model::KernelMode;
@@ -15,7 +16,8 @@ use crate::{Attached, Error};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/weir-decap.o"));
 
-const PROGRAM: &str = "weir_decap";
+const XDP: &str = "weir_decap";
+const TC: &str = "weir_decap_tc";
 const ATTEMPT: &str = "load the decapsulator";
 /// A packet of `BPF_PROG_TEST_RUN` fits in a page.
 const TEST_PACKET_SIZE_MAX: usize = 4096;
@@ -24,6 +26,8 @@ const TEST_PACKET_SIZE_MAX: usize = 4096;
 pub struct Decapsulator {
     ebpf: Ebpf,
     outcomes: PerCpuArray<MapData, u64>,
+    // A program that is loaded later must find it open.
+    _addresses: HashMap<MapData, AddressValue, u32>,
 }
 
 impl Decapsulator {
@@ -36,7 +40,7 @@ impl Decapsulator {
             .override_global("GUE_PORT", &gue_port, true)
             .load(OBJECT)
             .map_err(|error| Error::of(ATTEMPT, &error))?;
-        program(&mut ebpf)?.load().map_err(|error| Error::of(ATTEMPT, &error))?;
+        xdp(&mut ebpf)?.load().map_err(|error| Error::of(ATTEMPT, &error))?;
         let addresses = ebpf.take_map("ADDRESSES").ok_or_else(|| missing("ADDRESSES"))?;
         let mut addresses: HashMap<MapData, AddressValue, u32> =
             addresses.try_into().map_err(|_| missing("ADDRESSES"))?;
@@ -48,10 +52,10 @@ impl Decapsulator {
         let outcomes = ebpf.take_map("OUTCOME_COUNTERS");
         let outcomes = outcomes.ok_or_else(|| missing("OUTCOME_COUNTERS"))?;
         let outcomes = outcomes.try_into().map_err(|_| missing("OUTCOME_COUNTERS"))?;
-        Ok(Self { ebpf, outcomes })
+        Ok(Self { ebpf, outcomes, _addresses: addresses })
     }
 
-    /// Attaches it to these interfaces.
+    /// Attaches it to these interfaces, by XDP.
     ///
     /// # Errors
     /// [`Error`]: there is no such interface, it has a program already, its driver refuses.
@@ -65,7 +69,25 @@ impl Decapsulator {
             mode,
             ..weir_model::Kernel::default()
         };
-        attach(program(&mut self.ebpf)?, &settings, None)
+        attach(xdp(&mut self.ebpf)?, &settings, None)
+    }
+
+    /// Attaches it to these interfaces, in the network stack.
+    ///
+    /// # Errors
+    /// [`Error`]: there is no such interface.
+    pub fn attach_tc(&mut self, interfaces: &[String]) -> Result<(), Error> {
+        let program = self.ebpf.program_mut(TC).ok_or_else(|| missing(TC))?;
+        let program: &mut SchedClassifier =
+            program.try_into().map_err(|error: ProgramError| Error::of(ATTEMPT, &error))?;
+        program.load().map_err(|error| Error::of(ATTEMPT, &error))?;
+        for interface in interfaces {
+            // Kernels before 6.6 want a place for it; where there is one already that is no error.
+            let _ = qdisc_add_clsact(interface);
+            let attached = program.attach(interface, TcAttachType::Ingress);
+            attached.map_err(|error| Error::of(format!("attach to tc of {interface}"), &error))?;
+        }
+        Ok(())
     }
 
     /// Packets by what became of them.
@@ -93,7 +115,7 @@ impl Decapsulator {
             ..TestRunOptions::new()
         };
         let attempt = || format!("run the decapsulator on {} bytes", packet.len());
-        let result = program(&mut self.ebpf)?.test_run(options);
+        let result = xdp(&mut self.ebpf)?.test_run(options);
         let result = result.map_err(|error| Error::of(attempt(), &error))?;
         out.truncate(usize::try_from(result.data_size_out).unwrap_or(0));
         Ok((result.return_value, out))
@@ -106,7 +128,7 @@ impl std::fmt::Debug for Decapsulator {
     }
 }
 
-fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, Error> {
-    let program = ebpf.program_mut(PROGRAM).ok_or_else(|| missing(PROGRAM))?;
+fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, Error> {
+    let program = ebpf.program_mut(XDP).ok_or_else(|| missing(XDP))?;
     program.try_into().map_err(|error: ProgramError| Error::of(ATTEMPT, &error))
 }

@@ -3,13 +3,14 @@
 #![no_main]
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
-use aya_ebpf::macros::{map, xdp};
+use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
+use aya_ebpf::macros::{classifier, map, xdp};
 use aya_ebpf::maps::{HashMap, PerCpuArray};
-use aya_ebpf::programs::XdpContext;
+use aya_ebpf::programs::{TcContext, XdpContext};
 use weir_abi::decap::{ADDRESSES_MAX, Inside, OUTCOMES, Outcome, inside};
 use weir_abi::wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, V4};
 use weir_abi::{Address, Bytes, Packet};
-use weir_xdp::Frame;
+use weir_xdp::{Frame, Skb};
 
 /// The UDP port of GUE. Set by user space before the program is loaded.
 #[unsafe(no_mangle)]
@@ -33,11 +34,38 @@ pub fn weir_decap(context: XdpContext) -> u32 {
         Ok(inside) => unwrap(&frame, &inside),
         Err(outcome) => outcome,
     };
+    count(outcome);
+    if outcome == Outcome::Malformed { XDP_DROP } else { XDP_PASS }
+}
+
+/// The same in the network stack, where a driver has no XDP or its program is another's.
+#[classifier]
+pub fn weir_decap_tc(context: TcContext) -> i32 {
+    let skb = Skb(context.skb.skb);
+    skb.pull();
+    // SAFETY: the loader replaces the value before the kernel sees it.
+    let port = unsafe { core::ptr::read_volatile(&raw const GUE_PORT) };
+    let outcome = match inside(&skb, port) {
+        Ok(inside) if ADDRESSES.get_ptr(&inside.destination).is_none() => Outcome::Foreign,
+        Ok(inside) if skb.unwrap(inside.outer, inside.family) => taken_out(&inside),
+        Ok(_) => Outcome::Malformed,
+        Err(outcome) => outcome,
+    };
+    count(outcome);
+    if outcome == Outcome::Malformed { TC_ACT_SHOT } else { TC_ACT_UNSPEC }
+}
+
+#[inline(always)]
+fn count(outcome: Outcome) {
     if let Some(counter) = OUTCOME_COUNTERS.get_ptr_mut(outcome as u32) {
         // SAFETY: this CPU's own value, and nothing else on this CPU runs meanwhile.
         unsafe { *counter += 1 };
     }
-    if outcome == Outcome::Malformed { XDP_DROP } else { XDP_PASS }
+}
+
+#[inline(always)]
+fn taken_out(inside: &Inside) -> Outcome {
+    if inside.is_gue { Outcome::Gue } else { Outcome::Ipip }
 }
 
 #[inline(always)]
@@ -77,5 +105,5 @@ fn unwrap_behind<const NETWORK: usize>(frame: &Frame, inside: &Inside) -> Option
             header.put_u16::<20>(ethertype);
         }
     }
-    Some(if inside.is_gue { Outcome::Gue } else { Outcome::Ipip })
+    Some(taken_out(inside))
 }

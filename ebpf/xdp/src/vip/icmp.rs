@@ -67,7 +67,12 @@ fn quoted(frame: &Frame, at: usize, family: u8) -> Option<Flow> {
         let header = frame.span::<20>(at)?;
         let size = usize::from(header.u8::<0>() & 0x0f) * 4;
         let (vip, client) = (header.u32::<12>(), header.u32::<16>());
-        (Address::v4(client), Address::v4(vip), header.u8::<9>(), frame.span::<4>(at + size)?.u32::<0>())
+        (
+            Address::v4(client),
+            Address::v4(vip),
+            header.u8::<9>(),
+            frame.span::<4>(at + size)?.u32::<0>(),
+        )
     } else {
         let header = frame.span::<40>(at)?;
         let vip = Address { high: header.u64::<8>(), low: header.u64::<16>() };

@@ -1,8 +1,8 @@
 //! What forwarding does to the IP header of a packet, whatever its family.
 
-use weir_abi::{Bytes, Packet};
 use weir_abi::checksum::Sum;
 use weir_abi::wire::{IPV6_SIZE, V4};
+use weir_abi::{Bytes, Packet};
 
 use crate::frame::Frame;
 

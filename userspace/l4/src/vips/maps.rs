@@ -4,6 +4,7 @@ use std::collections::HashMap as StdHashMap;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::OnceLock;
 
 use aya::maps::{Array, ArrayOfMaps, HashMap, IterableMap, Map, MapData, PerCpuArray};
 use aya::{Ebpf, Pod};
@@ -339,7 +340,8 @@ impl Maps {
 }
 
 fn reset<V: Pod>(map: &mut PerCpuArray<MapData, V>, number: u16, zero: V) {
-    let Ok(cpus) = aya::util::nr_cpus() else { return };
+    static CPUS: OnceLock<usize> = OnceLock::new();
+    let cpus = *CPUS.get_or_init(|| aya::util::nr_cpus().unwrap_or(0));
     let zeros = aya::maps::PerCpuValues::try_from(vec![zero; cpus]);
     // Counters that go on from another's are a blemish, no more.
     let _: Result<(), io::Error> = zeros.and_then(|zeros| {

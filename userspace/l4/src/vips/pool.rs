@@ -15,7 +15,7 @@ use super::{TableKey, Vips, host, too_many};
 use crate::{Error, Pool, PoolMember, Wanted};
 
 /// Tables that are built before the kernel is told of them: each needs a file descriptor until then.
-const FRESH_MAX: usize = 256;
+const FRESH_MAX: usize = 512;
 /// A table with what it was made of.
 pub(crate) struct Table {
     number: u16,

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use weir_l4::Decapsulator;
 use weir_model::KernelMode;
 
-use super::Backend;
+use super::{Backend, Hook};
 
 /// How often what was taken out is told at the end of the log line.
 const TOLD: [&str; 4] = ["ipip", "gue", "foreign", "malformed"];
@@ -32,10 +32,7 @@ async fn serve(arguments: &Backend) -> Result<ExitCode> {
     let mut decapsulator = None;
     if !arguments.interfaces.is_empty() {
         let mut loaded = Decapsulator::load(&arguments.vips, arguments.gue_port)?;
-        let mode: KernelMode = arguments.mode.into();
-        for interface in loaded.attach(&arguments.interfaces, mode)? {
-            eprintln!("decapsulator on {} in {} mode", interface.name, interface.mode.name());
-        }
+        attach(&mut loaded, arguments)?;
         decapsulator = Some(loaded);
     }
     let added = Addresses::add(&arguments.vips)?;
@@ -52,6 +49,23 @@ async fn serve(arguments: &Backend) -> Result<ExitCode> {
     }
     drop(added);
     Ok(ExitCode::SUCCESS)
+}
+
+fn attach(decapsulator: &mut Decapsulator, arguments: &Backend) -> Result<()> {
+    let mode = match arguments.mode {
+        Hook::Auto => KernelMode::Auto,
+        Hook::Driver => KernelMode::Driver,
+        Hook::Generic => KernelMode::Generic,
+        Hook::Tc => {
+            decapsulator.attach_tc(&arguments.interfaces)?;
+            eprintln!("decapsulator on {} at tc", arguments.interfaces.join(", "));
+            return Ok(());
+        }
+    };
+    for interface in decapsulator.attach(&arguments.interfaces, mode)? {
+        eprintln!("decapsulator on {} in {} mode", interface.name, interface.mode.name());
+    }
+    Ok(())
 }
 
 /// VIPs that were put on `lo`; those that were not there before go when this is dropped.

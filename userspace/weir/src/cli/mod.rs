@@ -97,7 +97,7 @@ pub(crate) struct Backend {
     pub(crate) interfaces: Vec<String>,
     /// Where the decapsulator runs
     #[arg(long, value_name = "MODE", default_value = "auto")]
-    pub(crate) mode: Mode,
+    pub(crate) mode: Hook,
     /// The UDP port of GUE
     #[arg(long, value_name = "PORT", default_value_t = weir_model::Tunnel::GUE_PORT_DEFAULT)]
     pub(crate) gue_port: u16,
@@ -148,6 +148,20 @@ pub(crate) enum Mode {
     Generic,
     /// No kernel side
     Off,
+}
+
+/// Where the decapsulator of a backend runs.
+#[cfg(feature = "kernel")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Hook {
+    /// XDP, in the driver where it can, else generic
+    Auto,
+    /// XDP in the driver, or not at all
+    Driver,
+    /// XDP in the network stack
+    Generic,
+    /// At tc: beside an XDP program of somebody else
+    Tc,
 }
 
 impl From<Mode> for KernelMode {
