@@ -12,9 +12,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 /// Turns in which slots are claimed, at most: with a few large shares several are claimed at once.
-const TURNS_MAX: u64 = 4_096;
+const TURNS_MAX: u32 = 4_096;
 /// Of ten slots, those that many members claim.
-const CLAIMED: u64 = 9;
+const CLAIMED: u32 = 9;
 /// Up to so many members all slots are claimed.
 const FEW: usize = 32;
 /// A fiftieth more than its share is not too many for a member.
@@ -56,10 +56,14 @@ pub fn maglev(members: &[Member], slots: u32) -> Option<Vec<u16>> {
     let tenths = if claims.len() > FEW { CLAIMED } else { 10 };
     let largest = claims.iter().map(|claims| claims.due(tenths)).max().unwrap_or(0);
     let turns = largest.clamp(1, TURNS_MAX);
-    for turn in 1..=turns {
-        for claims in &mut claims {
-            let due = (claims.due(tenths) * turn).div_ceil(turns);
-            while u64::from(claims.claimed) < due {
+    // Whoever is due more than one in a turn has several; nobody's last one is left for later.
+    let mut credits: Vec<(u32, u32)> =
+        claims.iter().map(|claims| (turns - 1, claims.due(tenths))).collect();
+    for _ in 0..turns {
+        for (claims, (credit, due)) in claims.iter_mut().zip(&mut credits) {
+            *credit += *due;
+            while *credit >= turns {
+                *credit -= turns;
                 claims.claim(&mut table, slots);
             }
         }
@@ -201,8 +205,8 @@ impl Claims {
     }
 
     /// How many slots it claims: so many tenths of its share, at least one.
-    fn due(&self, tenths: u64) -> u64 {
-        (u64::from(self.quota) * tenths / 10).max(1)
+    fn due(&self, tenths: u32) -> u32 {
+        (self.quota * tenths / 10).max(1)
     }
 
     /// Claims the first of its slots that is free.
