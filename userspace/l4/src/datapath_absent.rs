@@ -77,7 +77,7 @@ impl Vips {
         match *self {}
     }
 
-    pub(crate) fn is_under_way(&self, _now: Instant) -> bool {
+    pub(crate) fn is_under_way(&self) -> bool {
         match *self {}
     }
 

@@ -148,11 +148,11 @@ impl Kernel {
     /// Whether weights are on their way, so that [`Kernel::balance`] has something to do though nothing
     /// else has changed.
     #[must_use]
-    pub fn is_under_way(&self, now: Instant) -> bool {
-        lock(&self.vips).is_under_way(now)
+    pub fn is_under_way(&self) -> bool {
+        lock(&self.vips).is_under_way()
     }
 
-    /// What time brings to VIPs: slots that were moving settle, neighbours are asked for.
+    /// What time brings to VIPs, once a second: slots that were moving settle, neighbours are asked for.
     pub fn tick_vips(&self, now: Instant) {
         lock(&self.vips).tick(now);
     }

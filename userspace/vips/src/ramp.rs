@@ -11,6 +11,8 @@ const STEPS: u32 = 10;
 #[derive(Clone, Debug, Default)]
 pub struct Ramp {
     weights: HashMap<SocketAddr, Weighing>,
+    /// Whether, when they were last asked for, some were not yet what they are to be.
+    is_under_way: bool,
 }
 
 /// A weight on its way.
@@ -35,6 +37,12 @@ pub struct Aim {
 }
 
 impl Ramp {
+    /// Whether weights are to be asked for again, though nothing else has changed.
+    #[must_use]
+    pub fn is_under_way(&self) -> bool {
+        self.is_under_way
+    }
+
     /// The weights of `aims` now, in their order, and those of members that are not among them any
     /// more but on their way to nothing. Members that were there when the table began have their share at
     /// once.
@@ -60,7 +68,8 @@ impl Ramp {
             held.was_up = aim.is_up;
             held.at(over, now)
         };
-        let weights = aims.iter().map(&mut weigh).collect();
+        let weights: Vec<u32> = aims.iter().map(&mut weigh).collect();
+        self.is_under_way = weights.iter().zip(aims).any(|(weight, aim)| *weight != aim.weight);
         if self.weights.len() == aims.len() {
             return (weights, Vec::new());
         }
@@ -78,15 +87,8 @@ impl Ramp {
                 gone.push((address, weight));
             }
         }
+        self.is_under_way |= !gone.is_empty();
         (weights, gone)
-    }
-}
-
-impl Ramp {
-    /// Whether some weight is not yet what it is to be.
-    #[must_use]
-    pub fn is_under_way(&self, over: Duration, now: Instant) -> bool {
-        self.weights.values().any(|held| held.at(over, now) != held.to || held.to == 0)
     }
 }
 
@@ -140,14 +142,18 @@ mod tests {
         // Drained.
         let drained = [aim(1, 0, true), aim(2, 50, true)];
         assert_eq!(ramp.weigh(&drained, over, at(20)).0, [90, 50]);
+        assert!(ramp.is_under_way());
         assert_eq!(ramp.weigh(&drained, over, at(30)).0, [0, 50]);
+        assert!(!ramp.is_under_way(), "drained for good");
         // Down and up again; a dead one has no use for a slow end.
         assert_eq!(ramp.weigh(&[aim(2, 50, false)], over, at(40)), (vec![50], none.clone()));
         assert_eq!(ramp.weigh(&[aim(2, 50, true)], over, at(41)).0, [5]);
         // Gone from the configuration.
         let (weights, leaving) = ramp.weigh(&[aim(3, 10, true)], over, at(60));
         assert_eq!((weights, leaving), (vec![1], vec![(aim(2, 0, true).address, 45)]));
+        assert!(ramp.is_under_way());
         assert_eq!(ramp.weigh(&[aim(3, 10, true)], over, at(70)), (vec![10], none));
+        assert!(!ramp.is_under_way());
     }
 
     #[test]

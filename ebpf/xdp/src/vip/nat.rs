@@ -1,17 +1,16 @@
 //! Packets to backends with another destination, and their answers with the VIP as source.
 
-use aya_ebpf::bindings::xdp_md;
 use weir_abi::checksum::Sum;
-use weir_abi::vip::{BackendEntry, Drops, EntryKind, FlowKey, KEEP_PORT, NatValue, RETURN, find};
+use weir_abi::vip::{BackendEntry, EntryKind, FlowKey, KEEP_PORT, NatValue, RETURN, find};
 use weir_abi::wire::{PROTOCOL_ICMP, PROTOCOL_ICMP6, PROTOCOL_TCP, PROTOCOL_UDP, V4};
 use weir_abi::{Address, Bytes, Drop, End, Flow, Packet, Send, Shape};
 
+use super::forward::{MALFORMED, Target, age, exported, target};
 use super::way::{Notes, Way};
 use super::{fragment, hop, ip, maps};
 use crate::frame::Frame;
 
 const ICMP_SIZE: usize = 8;
-const MALFORMED: End = End::dropped(Drop::Malformed);
 
 /// Which side of a packet changes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -20,32 +19,16 @@ enum Side {
     Destination,
 }
 
-/// Exported for the verifier's sake.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn weir_nat(context: *mut xdp_md, way: *const Way) -> u64 {
-    if way.is_null() {
-        return End::dropped(Drop::NoBackend).0;
-    }
-    // SAFETY: not null, and the verifier checks that the caller hands over a whole one.
-    let (Ok(end) | Err(end)) = nat(&Frame(context), unsafe { &*way });
-    end.0
+exported! {
+    /// Sends a packet with the backend as its destination.
+    weir_nat, Way, nat
 }
 
 #[inline(always)]
 fn nat(frame: &Frame, way: &Way) -> Result<End, End> {
-    let backend = maps::backend(way.backend).ok_or(End::dropped(Drop::NoBackend))?;
-    let Some(hop) = hop::to(frame, way.backend, backend) else {
-        way.count_drop(Drops::NoRoute);
-        return Err(End::dropped(Drop::NoRoute));
-    };
     let (network, family) = (way.network, way.family);
-    let inner = ip::inner(frame, network, family).ok_or(MALFORMED)?;
-    if inner.ttl <= 1 {
-        way.count_drop(Drops::TtlExceeded);
-        return Err(End::dropped(Drop::TtlExceeded));
-    }
-    ip::decrement_ttl(frame, network, family, inner.ttl).ok_or(MALFORMED)?;
+    let Target { backend, hop, inner } = target(frame, way)?;
+    age(frame, way, &inner)?;
     let moved = readdress(frame, network as usize, family, Side::Destination, backend.address);
     let (client, vip, change) = moved.ok_or(MALFORMED)?;
     let transport = way.transport as usize;
@@ -128,16 +111,9 @@ pub extern "C" fn weir_note_return(flow: *const Flow, way: *mut Way) -> u64 {
     End::FORWARD.0
 }
 
-/// Sends a backend's answer to its client, with the VIP as source. Exported for the verifier's sake.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn weir_answer(context: *mut xdp_md, notes: *const Notes) -> u64 {
-    if notes.is_null() {
-        return End::GO_ON.0;
-    }
-    // SAFETY: not null, and the verifier checks that the caller hands over whole ones.
-    let (Ok(end) | Err(end)) = answer(&Frame(context), unsafe { &*notes });
-    end.0
+exported! {
+    /// Sends a backend's answer to its client, with the VIP as source.
+    weir_answer, Notes, answer
 }
 
 #[inline(always)]

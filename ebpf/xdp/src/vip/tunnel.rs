@@ -1,12 +1,12 @@
 //! Packets to backends inside other packets: IPIP and GUE.
 
-use aya_ebpf::bindings::xdp_md;
 use weir_abi::checksum::Sum;
 use weir_abi::vip::{BackendEntry, Drops, Forward};
 use weir_abi::wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, PROTOCOL_UDP, V4};
 use weir_abi::{Bytes, Drop, End, Packet, Send};
 
-use super::ip::{self, Inner};
+use super::forward::{MALFORMED, Target, age, exported, target};
+use super::ip::Inner;
 use super::way::Way;
 use super::{hop, maps, reply};
 use crate::frame::Frame;
@@ -21,43 +21,23 @@ const DONT_FRAGMENT: u16 = 0x4000;
 /// Ports for what has none of its own (RFC 6335).
 const PORT_DYNAMIC: u16 = 0xc000;
 
-/// Exported for the verifier's sake.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn weir_tunnel(context: *mut xdp_md, way: *const Way) -> u64 {
-    if way.is_null() {
-        return End::dropped(Drop::NoBackend).0;
-    }
-    // SAFETY: not null, and the verifier checks that the caller hands over a whole one.
-    let (Ok(end) | Err(end)) = tunnel(&Frame(context), unsafe { &*way });
-    end.0
+exported! {
+    /// Sends a packet inside another.
+    weir_tunnel, Way, tunnel
 }
 
 #[inline(always)]
 fn tunnel(frame: &Frame, way: &Way) -> Result<End, End> {
-    let backend = maps::backend(way.backend).ok_or(End::dropped(Drop::NoBackend))?;
-    let Some(hop) = hop::to(frame, way.backend, backend) else {
-        way.count_drop(Drops::NoRoute);
-        return Err(End::dropped(Drop::NoRoute));
-    };
+    let Target { backend, hop, inner } = target(frame, way)?;
     let is_gue = way.how & 0xff == Forward::Gue as u32;
     let outer = if backend.family == V4 { OUTER4_SIZE } else { OUTER6_SIZE };
     let overhead = if is_gue { outer + UDP_SIZE } else { outer };
-    let inner = ip::inner(frame, way.network, way.family).ok_or(MALFORMED)?;
     if inner.size + overhead > hop.mtu {
         way.count_drop(Drops::TooBig);
-        return Ok(End(reply::weir_too_big(
-            frame.0,
-            way.network,
-            way.family.into(),
-            hop.mtu.saturating_sub(overhead),
-        )));
+        let fits = hop.mtu.saturating_sub(overhead);
+        return Ok(End(reply::weir_too_big(frame.0, way.network, way.family.into(), fits)));
     }
-    if inner.ttl <= 1 {
-        way.count_drop(Drops::TtlExceeded);
-        return Err(End::dropped(Drop::TtlExceeded));
-    }
-    ip::decrement_ttl(frame, way.network, way.family, inner.ttl).ok_or(MALFORMED)?;
+    age(frame, way, &inner)?;
     // VLAN tags, if there are any.
     let tags = frame.span::<8>(12).ok_or(MALFORMED)?.u64::<0>();
     if !frame.grow(overhead as i32) {
@@ -75,8 +55,6 @@ fn tunnel(frame: &Frame, way: &Way) -> Result<End, End> {
     let how = if is_gue { Send::Gue } else { Send::Ipip };
     Ok(End::send(how, hop::egress(frame, way.network, hop.interface)))
 }
-
-const MALFORMED: End = End::dropped(Drop::Malformed);
 
 /// Writes the Ethernet header before the outer one, with the tags that the packet had.
 #[inline(always)]

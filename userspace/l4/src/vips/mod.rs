@@ -12,15 +12,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use weir_abi::vip::{BACKENDS_MAX, Entry, EntryKind, KEEP_PORT, LOCAL, ServerKey, VIPS_MAX};
-use weir_model::{Forward, HashBy, Vip};
+use weir_model::{Forward, HashBy, Tunnel, Vip};
 use weir_vips::{Numbers, directory, filter};
 
 use crate::{Error, Wanted};
 use maps::{KnownBackend, Maps};
 use pool::Table;
 
-/// Between two looks at slots that are moving, seconds.
-const SETTLE_INTERVAL: u64 = 1;
 /// Between two questions for the neighbours of backends, seconds.
 const WAKE_INTERVAL: u64 = 15;
 
@@ -40,7 +38,8 @@ pub(crate) struct Vips {
     /// VIPs that are served by listeners of this host, by name.
     local: HashSet<String>,
     stamp: u32,
-    settled: Option<Instant>,
+    /// What sources were last derived from.
+    tunnel: Option<Tunnel>,
     woken: Option<Instant>,
     is_adopted: bool,
 }
@@ -72,7 +71,7 @@ impl Vips {
             entries: Vec::new(),
             local: HashSet::new(),
             stamp: 0,
-            settled: None,
+            tunnel: None,
             woken: None,
             is_adopted: false,
         };
@@ -116,16 +115,11 @@ impl Vips {
         Ok(())
     }
 
-    /// What time brings: slots settle, neighbours are asked for.
+    /// What time brings, once a second: slots settle, neighbours are asked for.
     pub(crate) fn tick(&mut self, now: Instant) {
-        let is_due = |last: Option<Instant>, seconds| {
-            last.is_none_or(|last| now.saturating_duration_since(last).as_secs() >= seconds)
-        };
-        if is_due(self.settled, SETTLE_INTERVAL) {
-            self.settled = Some(now);
-            self.settle();
-        }
-        if is_due(self.woken, WAKE_INTERVAL) {
+        self.settle();
+        let since = self.woken.map(|woken| now.saturating_duration_since(woken).as_secs());
+        if since.is_none_or(|seconds| seconds >= WAKE_INTERVAL) {
             self.woken = Some(now);
             self.known.values().for_each(|backend| host::wake(backend.address.ip()));
         }

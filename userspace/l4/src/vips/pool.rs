@@ -29,7 +29,6 @@ pub(crate) struct Table {
     moving: usize,
     /// Ticks after which a silent flow is forgotten.
     idle: u32,
-    slow_start: Duration,
 }
 
 impl Table {
@@ -43,7 +42,6 @@ impl Table {
             shares,
             moving: 0,
             idle: ticks(idle),
-            slow_start: Duration::ZERO,
         }
     }
 
@@ -78,7 +76,6 @@ struct Plan {
     key: TableKey,
     number: u16,
     idle: Duration,
-    slow_start: Duration,
     ramp: Ramp,
     aims: Vec<Aim>,
     members: Vec<Member>,
@@ -151,6 +148,8 @@ impl Vips {
             .filter(|it| it.is_up)
             .map(|it| it.address)
             .collect();
+        let is_same_tunnel = self.tunnel.as_ref() == Some(&wanted.tunnel);
+        self.tunnel = Some(wanted.tunnel.clone());
         let mut noted = std::collections::HashSet::new();
         for member in pools().flat_map(|pool| &pool.members) {
             if !noted.insert(member.address) {
@@ -159,7 +158,7 @@ impl Vips {
             let (number, is_new) = self.backends.give(&member.address).ok_or_else(too_many)?;
             let held = self.known.get(&number).copied();
             let (source, spread) = match held {
-                Some(held) if !held.source.is_unspecified() && wanted.tunnel.sources.is_empty() => {
+                Some(held) if !held.source.is_unspecified() && is_same_tunnel => {
                     (held.source, held.spread)
                 }
                 _ => host::source(member.address, &wanted.tunnel.sources),
@@ -224,7 +223,7 @@ impl Vips {
         now: Instant,
     ) -> Result<(), Error> {
         let aims = if is_local { Vec::new() } else { aims_of(pool) };
-        let is_quiet = aims == table.aims && !table.ramp.is_under_way(pool.slow_start, now);
+        let is_quiet = aims == table.aims && !table.ramp.is_under_way();
         if is_quiet && !(is_local && table.members.is_empty() && !table.shares.contains_key(&LOCAL))
         {
             return Ok(());
@@ -232,7 +231,6 @@ impl Vips {
         let members =
             if is_local { Vec::new() } else { weigh(&mut table.ramp, &aims, pool.slow_start, now) };
         table.aims = aims;
-        table.slow_start = pool.slow_start;
         if members == table.members && !is_local {
             return Ok(());
         }
@@ -268,16 +266,7 @@ impl Vips {
         let (mut ramp, aims) = (Ramp::default(), aims_of(pool));
         let members = weigh(&mut ramp, &aims, pool.slow_start, now);
         let numbers = self.numbers_of(&members);
-        Ok(Plan {
-            key: key.clone(),
-            number,
-            idle: vip.idle,
-            slow_start: pool.slow_start,
-            ramp,
-            aims,
-            members,
-            numbers,
-        })
+        Ok(Plan { key: key.clone(), number, idle: vip.idle, ramp, aims, members, numbers })
     }
 
     /// Makes tables on every core: a thousandth of a second each.
@@ -303,7 +292,6 @@ impl Vips {
         for (plan, (fresh, shares)) in plans.iter().zip(made) {
             let mut table = Table::new(plan.number, plan.idle, fresh.table, shares);
             table.ramp = plan.ramp.clone();
-            table.slow_start = plan.slow_start;
             table.aims.clone_from(&plan.aims);
             table.members.clone_from(&plan.members);
             self.tables.insert(plan.key.clone(), table);
@@ -335,10 +323,10 @@ impl Vips {
     }
 
     /// Whether some weight is not yet what it is to be.
-    pub(crate) fn is_under_way(&self, now: Instant) -> bool {
-        self.vips.iter().any(|(_, key)| {
-            self.tables.get(key).is_some_and(|it| it.ramp.is_under_way(it.slow_start, now))
-        })
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.vips
+            .iter()
+            .any(|(_, key)| self.tables.get(key).is_some_and(|it| it.ramp.is_under_way()))
     }
 
     /// Lets slots settle whose earlier flows are silent.

@@ -1,6 +1,8 @@
 //! What the packet path counted for VIPs and backends.
 
-use weir_abi::vip::Drops;
+use std::collections::HashMap;
+
+use weir_abi::vip::{BackendCounter, Drops};
 use weir_model::Vip;
 
 use super::{Vips, vip_key};
@@ -16,10 +18,17 @@ const DROPS: [(Drops, &str); 4] = [
 impl Vips {
     /// Every VIP in force.
     pub(crate) fn stats(&self) -> Vec<VipStats> {
-        self.vips.iter().map(|(vip, key)| self.vip_stats(vip, key)).collect()
+        // One that serves many VIPs is asked for once.
+        let mut counters = HashMap::new();
+        self.vips.iter().map(|(vip, key)| self.vip_stats(vip, key, &mut counters)).collect()
     }
 
-    fn vip_stats(&self, vip: &Vip, key: &super::TableKey) -> VipStats {
+    fn vip_stats(
+        &self,
+        vip: &Vip,
+        key: &super::TableKey,
+        counters: &mut HashMap<u16, BackendCounter>,
+    ) -> VipStats {
         let counter = self.vip_numbers.of(&vip_key(vip)).map(|it| self.maps.vip_counter(it));
         let counter = counter.unwrap_or_default();
         let table = self.tables.get(key);
@@ -27,7 +36,8 @@ impl Vips {
         let mut backends: Vec<_> = shares
             .filter_map(|(&number, &slots)| {
                 let known = self.known.get(&number)?;
-                let counter = self.maps.backend_counter(number);
+                let counter =
+                    *counters.entry(number).or_insert_with(|| self.maps.backend_counter(number));
                 Some(BackendStats {
                     address: known.address,
                     is_up: !known.is_down,

@@ -83,6 +83,7 @@ async fn serve(arguments: &Run, config: Config) -> Result<()> {
         watch: weir_health::Watch::default(),
         ban_files: lists::Watched::default(),
         health_seen: 0,
+        vips_ticked: Instant::now(),
     };
     if let Err(error) = put_in_force(&mut main, config, planned).await {
         main.running.kernel.iter().for_each(|kernel| kernel.abandon());
@@ -117,6 +118,8 @@ struct Main {
     ban_files: lists::Watched,
     /// How often healths had changed when the VIPs were last balanced.
     health_seen: u64,
+    /// When time was last told to the VIPs.
+    vips_ticked: Instant,
 }
 
 impl Main {

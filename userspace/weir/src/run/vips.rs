@@ -1,7 +1,7 @@
 //! VIPs follow the configuration and the health of their backends.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use weir_admin::api::Done;
@@ -10,6 +10,9 @@ use weir_l4::{Kernel, Pool, PoolMember, Wanted};
 use weir_model::Config;
 
 use super::Main;
+
+/// Between two looks at slots that are moving.
+const TICK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Puts VIPs in force with their backends as they are now.
 pub(crate) async fn balance(
@@ -29,10 +32,15 @@ pub(crate) async fn follow(main: &mut Main) {
         return;
     }
     let now = Instant::now();
-    kernel.tick_vips(now);
+    if now.saturating_duration_since(main.vips_ticked) >= TICK_INTERVAL {
+        main.vips_ticked = now;
+        let kernel = Arc::clone(&kernel);
+        // Not on this thread: many tables take a while.
+        let _ = tokio::task::spawn_blocking(move || kernel.tick_vips(now)).await;
+    }
     // Read before the healths are: a change meanwhile is seen next time.
     let seen = health_changes();
-    if seen == main.health_seen && !kernel.is_under_way(now) {
+    if seen == main.health_seen && !kernel.is_under_way() {
         return;
     }
     main.health_seen = seen;
