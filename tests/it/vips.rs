@@ -304,6 +304,39 @@ fn changes_break_no_connection_by_nat() {
     changes_break_no_connection("nat");
 }
 
+/// Another upstream, another name, another `idle`: flows stay where they are.
+#[test]
+fn a_vip_that_changes_its_upstream_breaks_no_connection() {
+    if !(need::root() && need::tool("ethtool")) {
+        return;
+    }
+    let all = sections("l2", "");
+    let first = with_targets(&all, &[("backend1", 100), ("backend2", 100)]);
+    let vips = Vips::start(&first);
+    let mut held = Held::open(&vips, VIP, 60);
+    let other = format!("  - {{ name: other, {} }}\n", targets(&[("backend3", 100)]));
+    let mut config = first.clone() + &other;
+    for (what, from, to) in [
+        (
+            "another upstream",
+            "name: tcp4, address: \"203.0.113.1:7000/tcp\", upstream: four",
+            "name: tcp4, address: \"203.0.113.1:7000/tcp\", upstream: other",
+        ),
+        ("another name", "name: tcp4", "name: renamed"),
+        ("another idle", "idle: 5s", "idle: 7s"),
+        ("the upstream of before", "upstream: other", "upstream: four"),
+    ] {
+        assert!(config.contains(from), "{what}");
+        config = config.replacen(from, to, if what == "another idle" { 9 } else { 1 });
+        vips.weir.write(&config);
+        vips.weir.ok(&["reload"]);
+        held.check(what, &[]);
+        let answer = vips.who("client2", VIP).unwrap();
+        let is_other = config.contains("upstream: other");
+        assert_eq!(answer == "backend3", is_other, "{what}: {answer}");
+    }
+}
+
 /// Slots settle once the flows that they had are silent, and nothing is remembered from then on.
 #[test]
 fn slots_settle() {
@@ -351,6 +384,16 @@ fn a_killed_process_interrupts_no_flow() {
     vips.weir.write(&with_targets(&all, &[("backend2", 100), ("backend3", 100)]));
     vips.weir.ok(&["reload"]);
     held.check("changed by the new process", &[]);
+    // Who serves a VIP is not forgotten either.
+    vips.weir.ok(&["vip", "move", "tcp4", "local"]);
+    vips.weir.signal(Signal::SIGKILL);
+    assert!(!vips.weir.wait());
+    vips.weir = Balancer::start_in(Some(&vips.world.weir()), &all);
+    assert_eq!(vips.weir.status()["vips"][0]["forward"], "local");
+    held.check("moved to listeners of this host, and killed", &[]);
+    vips.weir.ok(&["vip", "move", "tcp4", "forward"]);
+    assert!(vips.who("client2", VIP).unwrap().starts_with("backend"));
+    held.check("moved back", &[]);
     vips.weir.ok(&["stop", "--detach"]);
     assert!(vips.weir.wait());
 }

@@ -11,7 +11,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-use weir_abi::vip::{BACKENDS_MAX, Entry, EntryKind, KEEP_PORT, LOCAL, ServerKey, VIPS_MAX};
+use weir_abi::vip::{BACKENDS_MAX, Entry, EntryKind, KEEP_PORT, LOCAL, SLOTS, ServerKey, VIPS_MAX};
 use weir_model::{Forward, HashBy, Tunnel, Vip};
 use weir_vips::{Numbers, directory, filter};
 
@@ -96,8 +96,10 @@ impl Vips {
             host::allow_routes();
         }
         self.local.retain(|name| wanted.vips.iter().any(|vip| vip.name == *name));
-        let vips: Vec<_> =
-            wanted.vips.iter().map(|vip| (vip.clone(), self.key_of(vip, wanted))).collect();
+        let held: HashMap<VipKey, &TableKey> =
+            self.vips.iter().map(|(vip, key)| (vip_key(vip), key)).collect();
+        let key = |vip: &Vip| self.key_of(vip, wanted, held.get(&vip_key(vip)).copied());
+        let vips: Vec<_> = wanted.vips.iter().map(|vip| (vip.clone(), key(vip))).collect();
         self.balance(&vips, wanted, now)?;
         let entries = self.entries_of(&vips, wanted)?;
         if entries != self.entries {
@@ -125,17 +127,22 @@ impl Vips {
         }
     }
 
-    /// The table of a VIP: that of its upstream, or one of its own while it is served here and until
-    /// it is like the other again.
-    fn key_of(&self, vip: &Vip, wanted: &Wanted) -> TableKey {
+    /// The table of a VIP that has `held` now: that of its upstream, or one of its own while it is served
+    /// here and until it is like the other again.
+    fn key_of(&self, vip: &Vip, wanted: &Wanted, held: Option<&TableKey>) -> TableKey {
         let own = TableKey::Own(vip.name.clone());
         let pool = wanted.pools.get(vip.upstream).map_or("", |pool| &pool.name);
         let shared = TableKey::Pool(pool.to_owned(), vip.idle.as_secs());
         if self.local.contains(&vip.name) {
             return own;
         }
-        match (self.tables.get(&own), self.tables.get(&shared)) {
-            (Some(table), shared) if !table.is_like(shared) => own,
+        let Some(held) = held.filter(|key| **key != shared) else {
+            return if self.tables.contains_key(&own) { own } else { shared };
+        };
+        match (self.tables.get(held), self.tables.get(&shared)) {
+            // Nobody else's yet: it will be made like the one that the VIP has.
+            (Some(_), None) if *held != own => shared,
+            (Some(table), there) if !table.is_like(there) => own,
             _ => shared,
         }
     }
@@ -243,12 +250,13 @@ impl Vips {
             self.vip_numbers.adopt(key, entry.vip as u16);
             let number = entry.table as u16;
             let Some(vip) = wanted.vips.iter().find(|vip| vip_key(vip) == key) else {
-                self.maps.remove_table(number);
+                // Nobody's, so that it goes with the directory that speaks of it.
+                self.table_numbers.adopt(TableKey::Own(format!("#{number}")), number);
                 continue;
             };
             let Some(memory) = self.maps.open(number) else { continue };
             let table = Table::adopted(number, vip.idle, memory);
-            if table.shares.keys().eq([&LOCAL]) {
+            if table.shares.get(&LOCAL) == Some(&(SLOTS as usize)) {
                 self.local.insert(vip.name.clone());
             }
             let pool = wanted.pools.get(vip.upstream);
@@ -261,9 +269,15 @@ impl Vips {
             } else {
                 shared
             };
-            if self.table_numbers.of(&key).is_none() {
+            if self.tables.contains_key(&key) {
+                continue;
+            }
+            let is_taken = self.tables.values().any(|taken| taken.number() == number);
+            if !is_taken {
                 self.table_numbers.adopt(key.clone(), number);
                 self.tables.insert(key, table);
+            } else if let Err(error) = self.copy(&table, key, vip.idle) {
+                tracing::warn!("flows of {} are not taken over: {error}", vip.name);
             }
         }
     }

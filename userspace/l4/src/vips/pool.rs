@@ -11,7 +11,7 @@ use weir_model::Vip;
 use weir_vips::{Aim, Ramp};
 
 use super::maps::{self, FreshTable, KnownBackend};
-use super::{TableKey, Vips, host, too_many};
+use super::{TableKey, Vips, host, too_many, vip_key};
 use crate::{Error, Pool, PoolMember, Wanted};
 
 /// Tables that are built before the kernel is told of them: each needs a file descriptor until then.
@@ -49,6 +49,10 @@ impl Table {
     pub(crate) fn adopted(number: u16, idle: Duration, memory: maps::Table) -> Self {
         let (shares, moving) = (memory.slots().shares(), memory.slots().moving_count());
         Self { moving, ..Self::new(number, idle, memory, shares) }
+    }
+
+    pub(crate) fn number(&self) -> u16 {
+        self.number
     }
 
     pub(crate) fn slots(&self) -> weir_vips::Slots<'_> {
@@ -115,7 +119,7 @@ impl Vips {
                 continue;
             }
             let Some(pool) = wanted.pools.get(vip.upstream) else { continue };
-            if matches!(key, TableKey::Own(_)) && !self.tables.contains_key(key) {
+            if !self.tables.contains_key(key) {
                 self.split_off(vip, key)?;
             }
             match self.tables.contains_key(key) {
@@ -179,25 +183,37 @@ impl Vips {
         Ok(())
     }
 
-    /// A VIP that has shared the table of its upstream gets one of its own that is the same.
+    /// A VIP that is to have another table, which is not there yet, gets one like that it has: its flows
+    /// stay where they are, whatever changes then.
     fn split_off(&mut self, vip: &Vip, key: &TableKey) -> Result<(), Error> {
-        let held = self.vips.iter().find(|(held, _)| held.name == vip.name);
-        let Some(from) = held.map(|(_, from)| from.clone()) else { return Ok(()) };
-        if from == *key || !self.tables.contains_key(&from) {
+        let held = self.vips.iter().find(|(held, _)| vip_key(held) == vip_key(vip));
+        let Some(from) = held.map(|(_, from)| from.clone()).filter(|from| from != key) else {
             return Ok(());
-        }
-        let (number, _) = self.table_numbers.give(key).ok_or_else(too_many)?;
+        };
+        let Some(table) = self.tables.remove(&from) else { return Ok(()) };
+        let copied = self.copy(&table, key.clone(), vip.idle);
+        self.tables.insert(from, table);
+        copied
+    }
+
+    /// Makes a table that is like another.
+    pub(super) fn copy(
+        &mut self,
+        from: &Table,
+        key: TableKey,
+        idle: Duration,
+    ) -> Result<(), Error> {
+        let (number, _) = self.table_numbers.give(&key).ok_or_else(too_many)?;
         let fresh = FreshTable::create(&[])?;
         self.maps.install(&[(number, &fresh)])?;
         let mut memory = fresh.table;
-        let Some(shared) = self.tables.get(&from) else { return Ok(()) };
-        if shared.moving > 0 {
+        if from.moving > 0 {
             self.maps.add_moves(number, &mut memory)?;
         }
-        memory.slots().copy(shared.slots());
-        let mut table = Table::adopted(number, vip.idle, memory);
-        table.ramp = shared.ramp.clone();
-        self.tables.insert(key.clone(), table);
+        memory.slots().copy(from.slots());
+        let mut table = Table::adopted(number, idle, memory);
+        table.ramp = from.ramp.clone();
+        self.tables.insert(key, table);
         Ok(())
     }
 
