@@ -398,6 +398,42 @@ fn a_killed_process_interrupts_no_flow() {
     assert!(vips.weir.wait());
 }
 
+/// A backend that was down when the process died gets no slots from the next one, not even until its first
+/// probe.
+#[test]
+fn who_was_down_is_still_down_after_a_restart() {
+    if !(need::root() && need::tool("ethtool")) {
+        return;
+    }
+    let folder = crate::bans_survive::BpfFolder::mount();
+    let pin = format!("pin: \"{}\"", folder.pins().display());
+    let health =
+        ", health: { active: { type: tcp, interval: 100ms, timeout: 100ms, rise: 1, fall: 1 } }";
+    let all = sections("l2", health).replace("pin: off", &pin);
+    let mut vips = Vips::start(&all);
+    vips.echoes.remove(1);
+    vips.decapsulators[1].kill();
+    let dead = format!("{}:{PORT}", World::address("backend2"));
+    vips.weir.wait_until("backend2 has no slots", |status| {
+        let backends = status["vips"][0]["backends"].as_array().unwrap();
+        backends.iter().all(|backend| backend["address"] != dead || backend["slots"] == 0)
+    });
+    assert_eq!(moving(&vips), 0);
+    vips.weir.signal(Signal::SIGKILL);
+    assert!(!vips.weir.wait());
+    // Without probes for a while: what is known must be enough.
+    vips.weir = Balancer::start_in(
+        Some(&vips.world.weir()),
+        &all.replace("interval: 100ms", "interval: 60s"),
+    );
+    assert_eq!(moving(&vips), 0, "slots went to the dead and back");
+    for _ in 0..12 {
+        assert_ne!(vips.who("client2", VIP).unwrap(), "backend2");
+    }
+    vips.weir.ok(&["stop", "--detach"]);
+    assert!(vips.weir.wait());
+}
+
 /// The address is a VIP on all ports but one, where a listener of this host is; and it can be moved.
 #[test]
 fn a_vip_and_listeners_share_an_address_and_move() {

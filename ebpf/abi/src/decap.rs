@@ -1,16 +1,14 @@
 //! What a backend takes out of packets: IPIP, and GUE of variant 1.
 
-use crate::wire::{self, ETHERTYPE_IPV4, IPV6_SIZE, PROTOCOL_UDP, V4, V6};
+use crate::wire::{
+    self, ETHERTYPE_IPV4, IPV6_SIZE, PROTOCOL_IPIP, PROTOCOL_IPV6, PROTOCOL_UDP, UDP_SIZE, V4, V6,
+};
 use crate::{Address, Bytes, Packet, Shape};
 
 /// VIPs of one backend.
 pub const ADDRESSES_MAX: u32 = 4_096;
 /// Kinds of [`Outcome`].
 pub const OUTCOMES: u32 = 5;
-
-const PROTOCOL_IPIP: u8 = 4;
-const PROTOCOL_IPV6: u8 = 41;
-const UDP_SIZE: usize = 8;
 
 /// What became of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

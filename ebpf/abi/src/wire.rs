@@ -17,6 +17,8 @@ const VLAN_SIZE: usize = 4;
 pub const IPV4_SIZE_MIN: usize = 20;
 /// Bytes of a header.
 pub const IPV6_SIZE: usize = 40;
+/// Bytes of a header.
+pub const UDP_SIZE: usize = 8;
 
 /// As Ethernet numbers it.
 pub const ETHERTYPE_IPV4: u16 = 0x0800;
@@ -40,6 +42,10 @@ pub const PROTOCOL_UDP: u8 = 17;
 pub const PROTOCOL_ICMP: u8 = 1;
 /// As IP numbers it.
 pub const PROTOCOL_ICMP6: u8 = 58;
+/// As IP numbers it: IPv4 inside.
+pub const PROTOCOL_IPIP: u8 = 4;
+/// As IP numbers it: IPv6 inside.
+pub const PROTOCOL_IPV6: u8 = 41;
 const PROTOCOL_ROUTING: u8 = 43;
 const PROTOCOL_FRAGMENT: u8 = 44;
 const PROTOCOL_AUTHENTICATION: u8 = 51;

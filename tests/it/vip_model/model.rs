@@ -95,8 +95,11 @@ impl Model {
         let backends = |slot: &Slot| slot.now.into_iter().chain(slot.moving.map(|it| it.0));
         self.used =
             self.tables.iter().map(|table| table.iter().flat_map(backends).collect()).collect();
-        let used = &self.used;
-        self.backends.retain(|backend, _| used.iter().any(|used| used.contains(backend)));
+        let (used, pools) = (&self.used, &wanted.pools);
+        self.backends.retain(|backend, _| {
+            used.iter().any(|used| used.contains(backend))
+                || pools.iter().flat_map(|pool| &pool.members).any(|it| it.address == *backend)
+        });
     }
 
     /// Some backend, for packets from one.

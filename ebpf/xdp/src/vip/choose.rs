@@ -5,6 +5,7 @@ use weir_abi::vip::{
     CLOSED, Drops, FlowKey, FlowValue, HashBy, LOCAL, MOVING, NOWHERE, ServerKey, server_id,
     slot_of,
 };
+use weir_abi::wire::UDP_SIZE;
 use weir_abi::{Drop, End, Flow};
 
 use super::maps;
@@ -13,8 +14,6 @@ use crate::frame::Frame;
 
 /// A word of four slots has a number four times.
 const EACH: u64 = 0x0001_0001_0001_0001;
-/// Bytes of a UDP header.
-const UDP_SIZE: usize = 8;
 
 /// Chooses the backend of a packet for a VIP.
 #[inline(always)]

@@ -15,14 +15,11 @@ mod way;
 
 use aya_ebpf::bindings::xdp_md;
 use weir_abi::vip::{EntryKind, find, find_own};
-use weir_abi::wire::PROTOCOL_UDP;
+use weir_abi::wire::{PROTOCOL_IPIP, PROTOCOL_IPV6, PROTOCOL_UDP};
 use weir_abi::{Drop, End, Flow, Shape};
 
 use crate::frame::Frame;
 use way::Notes;
-
-const PROTOCOL_IPIP: u8 = 4;
-const PROTOCOL_IPV6: u8 = 41;
 
 /// Notes down a packet that may be for a VIP, or from a backend behind one; others end as `pass` says.
 #[inline(always)]

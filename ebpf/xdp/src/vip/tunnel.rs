@@ -2,7 +2,9 @@
 
 use weir_abi::checksum::Sum;
 use weir_abi::vip::{BackendEntry, Drops, Forward};
-use weir_abi::wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, PROTOCOL_UDP, V4};
+use weir_abi::wire::{
+    ETHERTYPE_IPV4, ETHERTYPE_IPV6, PROTOCOL_IPIP, PROTOCOL_IPV6, PROTOCOL_UDP, UDP_SIZE, V4,
+};
 use weir_abi::{Bytes, Drop, End, Packet, Send};
 
 use super::forward::{MALFORMED, Target, age, exported, target};
@@ -11,11 +13,8 @@ use super::way::Way;
 use super::{hop, maps, reply};
 use crate::frame::Frame;
 
-const PROTOCOL_IPIP: u8 = 4;
-const PROTOCOL_IPV6: u8 = 41;
 const OUTER4_SIZE: u32 = 20;
 const OUTER6_SIZE: u32 = 40;
-const UDP_SIZE: u32 = 8;
 const TTL: u8 = 64;
 const DONT_FRAGMENT: u16 = 0x4000;
 /// Ports for what has none of its own (RFC 6335).
@@ -31,7 +30,7 @@ fn tunnel(frame: &Frame, way: &Way) -> Result<End, End> {
     let Target { backend, hop, inner } = target(frame, way)?;
     let is_gue = way.how & 0xff == Forward::Gue as u32;
     let outer = if backend.family == V4 { OUTER4_SIZE } else { OUTER6_SIZE };
-    let overhead = if is_gue { outer + UDP_SIZE } else { outer };
+    let overhead = if is_gue { outer + UDP_SIZE as u32 } else { outer };
     if inner.size + overhead > hop.mtu {
         way.count_drop(Drops::TooBig);
         let fits = hop.mtu.saturating_sub(overhead);

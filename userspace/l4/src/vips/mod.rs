@@ -29,6 +29,8 @@ pub(crate) struct Vips {
     table_numbers: Numbers<TableKey>,
     vip_numbers: Numbers<VipKey>,
     backends: Numbers<SocketAddr>,
+    /// Numbers of the members of pools, whether they have a slot or not.
+    members: HashSet<u16>,
     /// What the maps say of each number.
     known: HashMap<u16, KnownBackend>,
     servers: HashMap<ServerKey, u32>,
@@ -65,6 +67,7 @@ impl Vips {
             table_numbers: Numbers::new(0, number(VIPS_MAX)),
             vip_numbers: Numbers::new(0, number(VIPS_MAX)),
             backends: Numbers::new(LOCAL + 1, number(BACKENDS_MAX)),
+            members: HashSet::new(),
             known: HashMap::new(),
             servers: HashMap::new(),
             vips: Vec::new(),
@@ -90,7 +93,7 @@ impl Vips {
         let gue_port = wanted.tunnel.gue_port;
         let has_nat = wanted.vips.iter().any(|vip| vip.forward == Forward::Nat);
         let had_nat = self.vips.iter().any(|(vip, _)| vip.forward == Forward::Nat);
-        // Answers to flows of before are still on their way when the last VIP of NAT goes.
+        // On before the directory has the first VIP of NAT, off after it has lost the last one.
         self.maps.set_switches(has_nat || had_nat, gue_port);
         if !wanted.vips.is_empty() {
             host::allow_routes();
@@ -202,10 +205,10 @@ impl Vips {
         self.forget_backends();
     }
 
-    /// Those that no slot has, and that no member of a pool is.
+    /// Those that no slot has, and that no member of a pool is: one that is down or drained is still known.
     fn forget_backends(&mut self) {
-        let used: BTreeSet<u16> =
-            self.tables.values().flat_map(|table| table.shares.keys().copied()).collect();
+        let shares = self.tables.values().flat_map(|table| table.shares.keys().copied());
+        let used: BTreeSet<u16> = shares.chain(self.members.iter().copied()).collect();
         for (_, number) in self.backends.retain(|_, number| used.contains(&number)) {
             self.known.remove(&number);
             self.maps.forget_backend(number);

@@ -155,11 +155,13 @@ impl Vips {
         let is_same_tunnel = self.tunnel.as_ref() == Some(&wanted.tunnel);
         self.tunnel = Some(wanted.tunnel.clone());
         let mut noted = std::collections::HashSet::new();
+        self.members.clear();
         for member in pools().flat_map(|pool| &pool.members) {
             if !noted.insert(member.address) {
                 continue;
             }
             let (number, is_new) = self.backends.give(&member.address).ok_or_else(too_many)?;
+            self.members.insert(number);
             let held = self.known.get(&number).copied();
             let (source, spread) = match held {
                 Some(held) if !held.source.is_unspecified() && is_same_tunnel => {

@@ -9,7 +9,7 @@ use weir_model::KernelMode;
 
 use super::{Backend, Hook};
 
-/// How often what was taken out is told at the end of the log line.
+/// What is told of packets at the end.
 const TOLD: [&str; 4] = ["ipip", "gue", "foreign", "malformed"];
 
 pub(crate) fn backend(arguments: &Backend) -> Result<ExitCode> {

@@ -213,6 +213,9 @@ fn start_kernel(config: &Config) -> Result<Option<Kernel>> {
     if config.kernel.mode == KernelMode::Off {
         let why = if cfg!(feature = "kernel") { "" } else { " (this build has none)" };
         tracing::info!("kernel side off{why}: nothing is dropped before it reaches a socket");
+        if !config.vips.is_empty() {
+            tracing::warn!("the {} VIPs of the configuration are not served", config.vips.len());
+        }
         return Ok(None);
     }
     Ok(Some(Kernel::load(&config.kernel, config.state.as_deref(), config.log)?))
