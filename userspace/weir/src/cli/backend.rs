@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail};
-use weir_l4::Decapsulator;
+use weir_l4::{Decapsulator, Error};
 use weir_model::KernelMode;
 
 use super::{Backend, Hook};
@@ -62,7 +62,13 @@ fn attach(decapsulator: &mut Decapsulator, arguments: &Backend) -> Result<()> {
             return Ok(());
         }
     };
-    for interface in decapsulator.attach(&arguments.interfaces, mode)? {
+    let attached = decapsulator.attach(&arguments.interfaces, mode);
+    let attached = attached.map_err(|error| match error {
+        // Another program's place: tc has room beside it.
+        Error::Occupied { .. } => anyhow::anyhow!("{error}\n`--mode tc` works beside it"),
+        error => error.into(),
+    })?;
+    for interface in attached {
         eprintln!("decapsulator on {} in {} mode", interface.name, interface.mode.name());
     }
     Ok(())
