@@ -19,6 +19,7 @@ mod stop;
 mod tidy;
 mod vip_model;
 mod vips;
+mod vips_probes;
 mod vips_survive;
 
 use std::net::SocketAddr;

@@ -11,7 +11,7 @@ use weir_tests::need;
 use weir_tests::world::{Process, World, inside};
 
 pub(crate) const VIP: &str = "203.0.113.1";
-const VIP6: &str = "2001:db8:f::1";
+pub(crate) const VIP6: &str = "2001:db8:f::1";
 pub(crate) const PORT: u16 = 7000;
 pub(crate) const BACKENDS: [&str; 3] = ["backend1", "backend2", "backend3"];
 /// How long an answer may take.
@@ -299,6 +299,16 @@ fn changes_break_no_connection_by_ipip() {
 }
 
 #[test]
+fn changes_break_no_connection_by_gue() {
+    changes_break_no_connection("gue");
+}
+
+#[test]
+fn changes_break_no_connection_by_l2() {
+    changes_break_no_connection("l2");
+}
+
+#[test]
 fn changes_break_no_connection_by_nat() {
     changes_break_no_connection("nat");
 }
@@ -400,7 +410,7 @@ fn iperf3_runs_over_a_vip() {
     if !(need::root() && need::tool("ethtool") && need::tool("iperf3")) {
         return;
     }
-    for forward in ["ipip", "nat"] {
+    for forward in ["ipip", "gue", "l2", "nat"] {
         let port = 5201;
         // Control and data are two connections: both must come to the same server.
         let sections = sections(forward, "").replace("idle:", "hash: source, idle:");

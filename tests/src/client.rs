@@ -123,8 +123,16 @@ impl Client {
     pub fn is_closed(&mut self) -> bool {
         let mut rest = [0; 256];
         match self.stream.read(&mut rest) {
-            Ok(count) => count == 0 && self.buffer.is_empty(),
-            Err(error) => error.kind() == ErrorKind::ConnectionReset,
+            Ok(0) if self.buffer.is_empty() => true,
+            Ok(count) => {
+                let rest = String::from_utf8_lossy(rest.get(..count).unwrap_or_default());
+                eprintln!("not closed: {:?}, then {rest:?}", String::from_utf8_lossy(&self.buffer));
+                false
+            }
+            Err(error) => {
+                eprintln!("not closed: {error}");
+                error.kind() == ErrorKind::ConnectionReset
+            }
         }
     }
 

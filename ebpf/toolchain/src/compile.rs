@@ -18,7 +18,7 @@ pub const SOURCES: [&str; 5] = [
 ];
 
 /// The objects that are compiled: the product's, and what the benchmark of bans measures.
-const OBJECTS: [&str; 3] = ["weir-xdp", "weir-decap", "weir-measure"];
+const OBJECTS: [&str; 4] = ["weir-xdp", "weir-decap", "weir-probe", "weir-measure"];
 
 /// Compiles the XDP programs to ELF objects in `folder`, each named as in [`OBJECTS`] with `.o`.
 ///

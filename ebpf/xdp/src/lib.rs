@@ -15,7 +15,7 @@ pub mod vip;
 
 pub use balance::balance;
 pub use frame::{Frame, Span};
-pub use skb::Skb;
+pub use skb::{Endpoint, Side, Skb};
 
 #[cfg(not(test))]
 #[panic_handler]

@@ -51,6 +51,12 @@ pub(crate) const ACTIVE: &[Key] = &[
         "tcp",
     ),
     Key::new("path", "what an http probe asks for", "/", "/health"),
+    Key::new(
+        "vip",
+        "probes go to this VIP, wrapped as its packets to the target are (ipip, gue, l2)",
+        "the target's own address",
+        "web",
+    ),
     Key::new("interval", "between two probes of a target, at least 50ms", "2s", "500ms"),
     Key::new("timeout", "how long a probe may take", "1s", "250ms"),
     Key::new("rise", "good probes in a row that bring a target up, 1 to 100", "2", "1"),
@@ -137,6 +143,7 @@ fn check(table: &Table<'_>, mistakes: &mut Mistakes) -> ActiveCheck {
     });
     let timeout = table.read("timeout", mistakes, value::timeout);
     ActiveCheck {
+        vip: table.read("vip", mistakes, value::name),
         kind: if is_tcp == Some(true) { CheckKind::Tcp } else { CheckKind::Http { path } },
         interval: interval.unwrap_or(Duration::from_secs(2)),
         timeout: timeout.unwrap_or(Duration::from_secs(1)),

@@ -56,6 +56,7 @@ pub(crate) fn read(
     let vips: Vec<_> = nodes.iter().filter_map(|node| vip(node, upstreams, mistakes)).collect();
     check_unique("VIP", &vips, mistakes);
     check_addresses(&vips, upstreams, mistakes);
+    check_probes(&vips, upstreams, mistakes);
     if let Some(first) = vips.first()
         && (kernel.mode == KernelMode::Off && kernel.interfaces.is_empty())
     {
@@ -141,6 +142,34 @@ fn check_addresses(vips: &[Named<Vip>], upstreams: &[Named<Upstream>], mistakes:
                      bring IPv4 to IPv6",
                     target.address,
                     vip.forward.name()
+                );
+                mistakes.add(*at, message);
+            }
+        }
+    }
+}
+
+/// Probes that go by way of a VIP must have one whose packets they can be.
+fn check_probes(vips: &[Named<Vip>], upstreams: &[Named<Upstream>], mistakes: &mut Mistakes) {
+    for (index, Named { at, name, value: upstream }) in upstreams.iter().enumerate() {
+        let Some(wanted) = upstream.health.as_ref().and_then(|check| check.vip.as_ref()) else {
+            continue;
+        };
+        let Some(vip) = vips.iter().find(|vip| vip.name == *wanted).map(|vip| &vip.value) else {
+            mistakes.add(*at, format!("no VIP `{wanted}`, which probes of `{name}` are to take"));
+            continue;
+        };
+        if vip.upstream != index {
+            mistakes.add(*at, format!("VIP `{wanted}` has another upstream than `{name}`"));
+        }
+        if vip.forward == Forward::Nat {
+            mistakes.add(*at, format!("VIP `{wanted}` is forwarded by nat: leave out `vip`"));
+        }
+        for target in &upstream.targets {
+            if target.address.is_ipv4() != vip.address.is_ipv4() {
+                let message = format!(
+                    "target {} is of another family than VIP `{wanted}`: leave out `vip`",
+                    target.address
                 );
                 mistakes.add(*at, message);
             }

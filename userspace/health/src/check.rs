@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 
+use tokio::net::{TcpSocket, TcpStream};
 use weir_model::CheckKind;
 
 use crate::{http, tcp};
@@ -20,6 +21,9 @@ pub enum ProbeError {
     /// The answer was no HTTP.
     #[error("{0}")]
     Http(#[from] hyper::Error),
+    /// It was to take a VIP's way and did not.
+    #[error("the probe left by an interface that is not one of `kernel.interfaces`")]
+    Elsewhere,
     /// The answer was not 200 to 399.
     #[error("status {0}")]
     Status(u16),
@@ -37,14 +41,29 @@ pub struct CheckSpec {
     pub summary: &'static str,
     /// Whether it is the one that a configuration names.
     pub(crate) is: fn(&CheckKind) -> bool,
-    pub(crate) probe: for<'a> fn(&'a CheckKind, SocketAddr) -> Probing<'a>,
+    pub(crate) probe: for<'a> fn(&'a CheckKind, SocketAddr, Option<u32>) -> Probing<'a>,
 }
 
 /// Every check.
 pub static CHECKS: &[CheckSpec] = &[http::SPEC, tcp::SPEC];
 
-/// Probes an address once.
-pub(crate) async fn probe(kind: &CheckKind, address: SocketAddr) -> Result<(), ProbeError> {
+/// Probes an address once, from a socket with a mark if there is one.
+pub(crate) async fn probe(
+    kind: &CheckKind,
+    address: SocketAddr,
+    mark: Option<u32>,
+) -> Result<(), ProbeError> {
     let spec = CHECKS.iter().find(|spec| (spec.is)(kind)).unwrap_or(&tcp::SPEC);
-    (spec.probe)(kind, address).await
+    (spec.probe)(kind, address, mark).await
+}
+
+/// Connects to an address, from a socket with a mark if there is one.
+pub(crate) async fn connect(address: SocketAddr, mark: Option<u32>) -> io::Result<TcpStream> {
+    match mark {
+        None => TcpStream::connect(address).await,
+        Some(mark) => {
+            let socket = weir_net::marked_socket(address, mark)?;
+            TcpSocket::from_std_stream(socket).connect(address).await
+        }
+    }
 }

@@ -7,23 +7,23 @@ use http_body_util::Empty;
 use hyper::Request;
 use hyper::header::{CONNECTION, HOST, HeaderValue, USER_AGENT};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use weir_model::CheckKind;
 
+use crate::check::connect;
 use crate::{CheckSpec, ProbeError};
 
 pub(crate) const SPEC: CheckSpec = CheckSpec {
     name: "http",
     summary: "an answer of 200 to 399 is good",
     is: |kind| matches!(kind, CheckKind::Http { .. }),
-    probe: |kind, address| match kind {
-        CheckKind::Http { path } => Box::pin(probe(path, address)),
-        CheckKind::Tcp => Box::pin(probe("/", address)),
+    probe: |kind, address, mark| match kind {
+        CheckKind::Http { path } => Box::pin(probe(path, address, mark)),
+        CheckKind::Tcp => Box::pin(probe("/", address, mark)),
     },
 };
 
-async fn probe(path: &str, address: SocketAddr) -> Result<(), ProbeError> {
-    let stream = TcpStream::connect(address).await?;
+async fn probe(path: &str, address: SocketAddr, mark: Option<u32>) -> Result<(), ProbeError> {
+    let stream = connect(address, mark).await?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let mut request = Request::new(Empty::<Bytes>::new());

@@ -9,4 +9,4 @@ mod watch;
 
 pub use check::{CHECKS, CheckSpec, ProbeError};
 pub use machine::Machine;
-pub use watch::{Watch, watch};
+pub use watch::{Detour, Watch, watch};

@@ -49,8 +49,14 @@ mod tests {
     /// `+` is a good probe, `-` a bad one; the answer has `U` or `D` where the health changes.
     fn run(rise: u32, fall: u32, start: Health, probes: &str) -> String {
         let second = Duration::from_secs(1);
-        let check =
-            ActiveCheck { kind: CheckKind::Tcp, interval: second, timeout: second, rise, fall };
+        let check = ActiveCheck {
+            kind: CheckKind::Tcp,
+            vip: None,
+            interval: second,
+            timeout: second,
+            rise,
+            fall,
+        };
         let mut machine = Machine::new(&check, start);
         let change = |probe| match machine.on_result(probe == '+') {
             Some(Health::Up) => 'U',

@@ -1,5 +1,6 @@
 //! The tasks that probe backends and tell what changed.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,10 +16,22 @@ use crate::{Machine, ProbeError};
 #[derive(Debug, Default)]
 pub struct Watch(Vec<AbortHandle>);
 
+/// Another way of probes than to the backend's own address.
+pub struct Detour {
+    /// What their sockets are marked with (`SO_MARK`).
+    pub mark: u32,
+    /// How many packets have taken it so far: a probe that did not proves nothing.
+    pub taken: Box<dyn Fn() -> u64>,
+}
+
 /// Probes every backend of every upstream that asks for it, from tasks of the current thread's
-/// local runtime. Health lives in the backends, so a new watch goes on from where one ended.
+/// local runtime; `detour` tells which take another way. Health lives in the backends, so a new watch
+/// goes on from where one ended.
 #[must_use]
-pub fn watch(upstreams: &[Arc<Upstream>]) -> Watch {
+pub fn watch(
+    upstreams: &[Arc<Upstream>],
+    detour: impl Fn(&Upstream, &Backend) -> Option<Detour>,
+) -> Watch {
     let mut tasks = Vec::new();
     for upstream in upstreams {
         let Some(check) = &upstream.policy().health else { continue };
@@ -26,8 +39,8 @@ pub fn watch(upstreams: &[Arc<Upstream>]) -> Watch {
         for (index, backend) in (0u32..).zip(upstream.backends()) {
             // Spread over the interval, so that probes don't come in bursts; the first ones soon.
             let offset = check.interval.min(Duration::from_secs(1)) / count * index;
-            let task =
-                follow(upstream.name().to_owned(), Arc::clone(backend), check.clone(), offset);
+            let probes = Probes { check: check.clone(), detour: detour(upstream, backend), offset };
+            let task = follow(upstream.name().to_owned(), Arc::clone(backend), probes);
             tasks.push(spawn_local(task).abort_handle());
         }
     }
@@ -40,14 +53,34 @@ impl Drop for Watch {
     }
 }
 
-async fn follow(upstream: String, backend: Arc<Backend>, check: ActiveCheck, offset: Duration) {
-    let mut machine = Machine::new(&check, backend.health());
-    let mut ticks = interval_at(Instant::now() + offset, check.interval);
+/// How a backend is probed.
+struct Probes {
+    check: ActiveCheck,
+    detour: Option<Detour>,
+    /// Until the first one.
+    offset: Duration,
+}
+
+impl Probes {
+    async fn probe(&self, address: SocketAddr) -> Result<(), ProbeError> {
+        let mark = self.detour.as_ref().map(|detour| detour.mark);
+        let taken = || self.detour.as_ref().map(|detour| (detour.taken)());
+        let before = taken();
+        let result = timeout(self.check.timeout, probe(&self.check.kind, address, mark)).await;
+        match result.unwrap_or(Err(ProbeError::TimedOut)) {
+            Ok(()) if before.is_some() && taken() == before => Err(ProbeError::Elsewhere),
+            result => result,
+        }
+    }
+}
+
+async fn follow(upstream: String, backend: Arc<Backend>, probes: Probes) {
+    let mut machine = Machine::new(&probes.check, backend.health());
+    let mut ticks = interval_at(Instant::now() + probes.offset, probes.check.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let result = timeout(check.timeout, probe(&check.kind, backend.address())).await;
-        let result = result.unwrap_or(Err(ProbeError::TimedOut));
+        let result = probes.probe(backend.address()).await;
         let Some(health) = machine.on_result(result.is_ok()) else { continue };
         backend.set_health(health);
         let address = backend.address();
@@ -76,7 +109,7 @@ mod tests {
             let _ = stream.read(&mut request).await;
             let _ = stream.write_all(answer.as_bytes()).await;
         });
-        let result = probe(&kind, address).await.map_err(|error| error.to_string());
+        let result = probe(&kind, address, None).await.map_err(|error| error.to_string());
         serve.abort();
         result
     }
@@ -98,7 +131,7 @@ mod tests {
     async fn a_port_without_a_server_is_bad() {
         let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         for kind in [CheckKind::Tcp, CheckKind::Http { path: "/".to_owned() }] {
-            assert!(probe(&kind, address).await.is_err());
+            assert!(probe(&kind, address, None).await.is_err());
         }
     }
 }

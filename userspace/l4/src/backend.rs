@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use aya::maps::{HashMap, MapData, PerCpuArray};
-use aya::programs::tc::{TcAttachType, qdisc_add_clsact};
+use aya::programs::tc::TcAttachType;
 use aya::programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use weir_abi::decap::Outcome;
@@ -12,7 +12,7 @@ use weir_model::KernelMode;
 use crate::attach::attach;
 use crate::tables::missing;
 use crate::vips::maps::{AddressValue, address};
-use crate::{Attached, Error};
+use crate::{Attached, Error, tc};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/weir-decap.o"));
 
@@ -81,13 +81,7 @@ impl Decapsulator {
         let program: &mut SchedClassifier =
             program.try_into().map_err(|error: ProgramError| Error::of(ATTEMPT, &error))?;
         program.load().map_err(|error| Error::of(ATTEMPT, &error))?;
-        for interface in interfaces {
-            // Kernels before 6.6 want a place for it; where there is one already that is no error.
-            let _ = qdisc_add_clsact(interface);
-            let attached = program.attach(interface, TcAttachType::Ingress);
-            attached.map_err(|error| Error::of(format!("attach to tc of {interface}"), &error))?;
-        }
-        Ok(())
+        tc::attach(program, interfaces, TcAttachType::Ingress)
     }
 
     /// Packets by what became of them.

@@ -13,6 +13,7 @@ use crate::attach;
 use crate::kernel::lock;
 pub use crate::pins::detach;
 use crate::pins::{MAPS, Pins};
+pub(crate) use crate::probes::Probes;
 use crate::samples::Samples;
 pub(crate) use crate::tables::Tables;
 use crate::tables::missing;

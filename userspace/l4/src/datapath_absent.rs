@@ -6,9 +6,9 @@ use std::time::{Instant, SystemTime};
 
 use weir_abi::ban::Event;
 use weir_bans::{Hits, Registry};
-use weir_model::{Cidr, LogLevel};
+use weir_model::{Cidr, LogLevel, Tunnel};
 
-use crate::{Attached, Counter, Error, Explained, FlowQuestion, VipStats, Wanted};
+use crate::{Attached, Counter, Error, Explained, FlowQuestion, VipProbe, VipStats, Wanted};
 
 /// Has no values.
 pub(crate) enum Datapath {}
@@ -18,6 +18,9 @@ pub(crate) enum Tables {}
 
 /// Has no values.
 pub(crate) enum Vips {}
+
+/// Has no values.
+pub(crate) enum Probes {}
 
 /// Nothing can have been left.
 ///
@@ -64,6 +67,24 @@ impl Datapath {
     }
 
     pub(crate) fn test_run(&self, _packet: &[u8]) -> Result<(u32, Vec<u8>), Error> {
+        match *self {}
+    }
+}
+
+impl Probes {
+    pub(crate) fn load(_interfaces: &[String]) -> Result<Self, Error> {
+        Err(Error::Absent)
+    }
+
+    pub(crate) fn set(
+        &mut self,
+        _wanted: &[VipProbe],
+        _tunnel: &Tunnel,
+    ) -> Result<Vec<u32>, Error> {
+        match *self {}
+    }
+
+    pub(crate) fn taken(&self, _mark: u32) -> u64 {
         match *self {}
     }
 }

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant, SystemTime};
 use weir_bans::{Hits, Registry};
 use weir_model::{Cidr, LogLevel};
 
-use crate::datapath::{Datapath, Tables, Vips};
+use crate::datapath::{Datapath, Probes, Tables, Vips};
 use crate::store::Store;
 use crate::types::{Attached, Counter};
-use crate::{Error, Explained, FlowQuestion, VipStats, Wanted};
+use crate::{Error, Explained, FlowQuestion, VipProbe, VipStats, Wanted};
 
 /// The XDP program with its maps. Dropping it detaches the program, unless it is pinned.
 pub struct Kernel {
@@ -22,6 +22,8 @@ pub struct Kernel {
     pub(crate) capacity: usize,
     state: Mutex<State>,
     vips: Mutex<Vips>,
+    /// Loaded while some VIP is probed.
+    probes: Mutex<Option<Probes>>,
     /// One list at a time is loaded from outside.
     pub(crate) loading: AtomicBool,
     pub(crate) watchers: AtomicUsize,
@@ -82,6 +84,7 @@ impl Kernel {
             capacity: usize::try_from(settings.bans.capacity).unwrap_or(usize::MAX),
             state: Mutex::new(state),
             vips: Mutex::new(vips),
+            probes: Mutex::new(None),
             loading: AtomicBool::new(false),
             watchers: AtomicUsize::new(0),
         })
@@ -174,6 +177,34 @@ impl Kernel {
     #[must_use]
     pub fn vips(&self) -> Vec<VipStats> {
         lock(&self.vips).stats()
+    }
+
+    /// Has probes take these ways, and no others; what the socket of each is to be marked with
+    /// (`SO_MARK`).
+    ///
+    /// # Errors
+    /// The kernel refuses the program, or there are too many.
+    pub fn probe_vips(
+        &self,
+        wanted: &[VipProbe],
+        settings: &weir_model::Kernel,
+    ) -> Result<Vec<u32>, Error> {
+        let mut probes = lock(&self.probes);
+        if wanted.is_empty() {
+            *probes = None;
+            return Ok(Vec::new());
+        }
+        let held = match probes.take() {
+            Some(held) => held,
+            None => Probes::load(&settings.interfaces)?,
+        };
+        probes.insert(held).set(wanted, &settings.tunnel)
+    }
+
+    /// How many packets with such a mark have taken their way.
+    #[must_use]
+    pub fn probe_packets(&self, mark: u32) -> u64 {
+        lock(&self.probes).as_ref().map_or(0, |probes| probes.taken(mark))
     }
 
     /// Which stage decides what for a flow, from the VIP on.

@@ -27,9 +27,13 @@ mod mapped;
 #[cfg(feature = "kernel")]
 mod pins;
 #[cfg(feature = "kernel")]
+mod probes;
+#[cfg(feature = "kernel")]
 mod samples;
 #[cfg(feature = "kernel")]
 mod tables;
+#[cfg(feature = "kernel")]
+mod tc;
 #[cfg(feature = "kernel")]
 mod vips;
 
@@ -49,5 +53,7 @@ pub use enforce::enforce;
 pub use error::Error;
 pub use kernel::Kernel;
 pub use types::{AttachMode, Attached, BanHits, Counter, ListStats, Loaded, Seen, Sight, Stats};
-pub use vip_types::{BackendStats, Explained, FlowQuestion, Pool, PoolMember, VipStats, Wanted};
+pub use vip_types::{
+    BackendStats, Explained, FlowQuestion, Pool, PoolMember, VipProbe, VipStats, Wanted,
+};
 pub use weir_bans::{Changed, Decision, Hits, List, Merged};

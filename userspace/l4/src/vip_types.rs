@@ -42,6 +42,15 @@ pub struct PoolMember {
     pub server_id: Option<u16>,
 }
 
+/// A health probe that takes a VIP's way to a backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VipProbe {
+    /// The VIP: of the backend's family, and not forwarded by NAT.
+    pub vip: Vip,
+    /// The backend's own address, which the probe's socket is connected to.
+    pub backend: SocketAddr,
+}
+
 /// A VIP's counters since it is in force, and what its slots do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VipStats {

@@ -68,6 +68,8 @@ impl AlgorithmName {
 pub struct ActiveCheck {
     /// What a probe does.
     pub kind: CheckKind,
+    /// The VIP, by name, whose way to the target probes take; `None` is to the target's own address.
+    pub vip: Option<String>,
     /// Between two probes of a target.
     pub interval: Duration,
     /// How long a probe may take.

@@ -2,5 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod listen;
+mod marked;
 
 pub use listen::{ListenError, bind_shared, bind_sole};
+pub use marked::marked_socket;

@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use aya::maps::{Array, ArrayOfMaps, HashMap, IterableMap, Map, MapData, PerCpuArray};
 use aya::{Ebpf, Pod};
 use weir_abi::Address;
+use weir_abi::probe::Probe;
 use weir_abi::vip::{
     BACKENDS_MAX, BackendCounter, BackendEntry, DIRECTORY, Entry, FILTER_WORDS, FlowKey, FlowValue,
     LAYOUT, SLOT_WORDS, SLOTS, ServerKey, VipCounter,
@@ -47,6 +48,7 @@ pod! {
     EntryValue(Entry);
     FlowKeyValue(FlowKey);
     FlowMemory(FlowValue);
+    ProbeValue(Probe);
     ServerKeyValue(ServerKey);
     VipCounterValue(VipCounter);
     BackendCounterValue(BackendCounter);

@@ -327,21 +327,25 @@ pub(crate) fn vip_key(vip: &Vip) -> VipKey {
     (vip.address, vip.port.map_or(0, u16::from), vip.protocol.number())
 }
 
-/// [`Entry::how`] of a VIP.
-fn how_of(vip: &Vip) -> u32 {
-    let forward = match vip.forward {
+/// The way to backends as the packet path knows it.
+pub(crate) fn forward_of(forward: Forward) -> weir_abi::vip::Forward {
+    match forward {
         Forward::Ipip => weir_abi::vip::Forward::Ipip,
         Forward::Gue => weir_abi::vip::Forward::Gue,
         Forward::L2 => weir_abi::vip::Forward::L2,
         Forward::Nat => weir_abi::vip::Forward::Nat,
-    };
+    }
+}
+
+/// [`Entry::how`] of a VIP.
+fn how_of(vip: &Vip) -> u32 {
     let hash = match vip.hash {
         HashBy::FiveTuple => weir_abi::vip::HashBy::FiveTuple,
         HashBy::Source => weir_abi::vip::HashBy::Source,
         HashBy::QuicCid => weir_abi::vip::HashBy::QuicCid,
     };
     let keep = if vip.port.is_none() { KEEP_PORT } else { 0 };
-    forward as u32 | (hash as u32) << 8 | keep
+    forward_of(vip.forward) as u32 | (hash as u32) << 8 | keep
 }
 
 fn too_many() -> Error {

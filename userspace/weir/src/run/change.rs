@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use weir_admin::api::Done;
 use weir_balance::Upstream;
+use weir_health::Detour;
 use weir_l4::{Configured, Kernel, List};
 use weir_l7::{Engine, Plan, Snapshot};
 use weir_model::{BanFile, Cidr, Config, KernelMode};
@@ -77,9 +78,14 @@ pub(crate) async fn apply(main: &mut Main, config: Config, planned: Planned) -> 
         vips::take_over_health(kernel, &upstreams);
         vips::balance(kernel, &config, &upstreams).await.context("put the VIPs in force")?;
     }
+    let detours = vips::detours(running.kernel.as_ref(), &config, &upstreams)?;
     upstreams.iter().for_each(|upstream| upstream.activate());
     running.engine.apply(engine).await;
-    main.watch = weir_health::watch(&upstreams);
+    main.watch = weir_health::watch(&upstreams, |upstream, backend| {
+        let mark = *detours.get(&(upstream.name().to_owned(), backend.address()))?;
+        let kernel = Arc::clone(running.kernel.as_ref()?);
+        Some(Detour { mark, taken: Box::new(move || kernel.probe_packets(mark)) })
+    });
     *running.upstreams.borrow_mut() = upstreams;
     running.generation.set(running.generation.get() + 1);
     main.config = config;

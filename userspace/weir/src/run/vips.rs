@@ -1,12 +1,14 @@
 //! VIPs follow the configuration and the health of their backends.
 
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use weir_admin::api::Done;
 use weir_balance::{Health, Upstream, health_changes};
-use weir_l4::{Kernel, Pool, PoolMember, Wanted};
+use weir_l4::{Kernel, Pool, PoolMember, VipProbe, Wanted};
 use weir_model::Config;
 
 use super::Main;
@@ -59,6 +61,31 @@ pub(crate) fn take_over_health(kernel: &Kernel, upstreams: &[Arc<Upstream>]) {
             known.iter().for_each(|backend| backend.set_health(Health::Down));
         }
     }
+}
+
+/// The marks of probes that go by way of a VIP, by upstream and target.
+pub(crate) fn detours(
+    kernel: Option<&Arc<Kernel>>,
+    config: &Config,
+    upstreams: &[Arc<Upstream>],
+) -> Result<HashMap<(String, SocketAddr), u32>> {
+    let (mut keys, mut wanted) = (Vec::new(), Vec::new());
+    for upstream in upstreams {
+        let name = upstream.policy().health.as_ref().and_then(|check| check.vip.as_ref());
+        let Some(vip) = config.vips.iter().find(|vip| Some(&vip.name) == name) else { continue };
+        for target in &upstream.policy().targets {
+            keys.push((upstream.name().to_owned(), target.address));
+            wanted.push(VipProbe { vip: vip.clone(), backend: target.address });
+        }
+    }
+    let Some(kernel) = kernel else {
+        if !wanted.is_empty() {
+            tracing::warn!("without the kernel side probes go to the targets' own addresses");
+        }
+        return Ok(HashMap::new());
+    };
+    let marks = kernel.probe_vips(&wanted, &config.kernel)?;
+    Ok(keys.into_iter().zip(marks).collect())
 }
 
 /// Has a VIP served by listeners of this host, or forwarded again; says what happens to flows.
