@@ -8,6 +8,7 @@
 pub mod ban;
 pub mod checksum;
 pub mod decap;
+pub mod guard;
 pub mod probe;
 pub mod verdict;
 pub mod vip;

@@ -79,6 +79,26 @@ reasons! {
         NoRoom = 14, "no_room";
         /// It pretends to come from the address that it is for.
         Spoofed = 15, "spoofed";
+        /// To a listener under attack, of no connection and without a cookie of ours.
+        BadAck = 25, "bad_ack";
+        /// A reset or an end of no connection, and too many of them.
+        StrayReset = 26, "stray_reset";
+        /// A SYN that cannot be answered with a cookie: IP options, a header that contradicts itself.
+        OddSyn = 27, "odd_syn";
+        /// A SYN of a source or network that sends too many.
+        SynLimit = 28, "syn_limit";
+        /// A packet of a source that sends too many.
+        SourceLimit = 29, "source_limit";
+        /// A SYN more than its VIP's backends are to get.
+        VipLimit = 30, "vip_limit";
+        /// The answer to a challenge: its source is known now.
+        Proof = 31, "proof";
+        /// TCP flags that do not go together.
+        TcpFlags = 32, "tcp_flags";
+        /// UDP from a port of services that reflect.
+        UdpReflection = 33, "udp_reflection";
+        /// A fragment, and too many of them.
+        FragmentFlood = 34, "fragment_flood";
     }
 }
 
@@ -105,12 +125,16 @@ reasons! {
         Pong = 21, "pong";
         /// A packet that does not fit once it is encapsulated: the sender is told what fits.
         TooBig = 22, "too_big";
+        /// A SYN, with a cookie that the kernel will know.
+        SynCookie = 23, "syn_cookie";
+        /// A SYN, with a question that only its sender can answer.
+        Challenge = 24, "challenge";
     }
 }
 
 impl Verdict {
     /// How many there are.
-    pub const COUNT: u32 = 23;
+    pub const COUNT: u32 = 35;
 
     /// Every verdict, in the order of [`Verdict::index`].
     pub const ALL: [Self; Self::COUNT as usize] = Self::all();

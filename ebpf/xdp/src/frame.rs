@@ -100,6 +100,12 @@ impl<const N: usize> Bytes for Span<N> {
 }
 
 impl<const N: usize> Span<N> {
+    /// Where the bytes are, for a helper that reads them.
+    #[inline(always)]
+    pub fn pointer<T>(&self) -> *mut T {
+        self.0 as *mut T
+    }
+
     put! {
         put_u8, u8, "u8";
         put_u16, u16, "u16";

@@ -5,8 +5,10 @@
 pub mod admit;
 mod balance;
 pub mod count;
+mod ethernet;
 mod event;
 mod frame;
+pub mod guard;
 mod hit;
 pub mod sample;
 mod skb;

@@ -81,4 +81,4 @@ macro_rules! exported {
         }
     };
 }
-pub(super) use exported;
+pub(crate) use exported;

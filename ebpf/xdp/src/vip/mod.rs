@@ -11,7 +11,7 @@ mod maps;
 mod nat;
 mod reply;
 mod tunnel;
-mod way;
+pub(crate) mod way;
 
 use aya_ebpf::bindings::xdp_md;
 use weir_abi::vip::{EntryKind, find, find_own};
@@ -19,13 +19,17 @@ use weir_abi::wire::{PROTOCOL_IPIP, PROTOCOL_IPV6, PROTOCOL_UDP};
 use weir_abi::{Drop, End, Flow, Shape};
 
 use crate::frame::Frame;
+use crate::guard;
+pub(crate) use forward::exported;
+pub(crate) use maps::tick;
 use way::Notes;
 
 /// Notes down a packet that may be for a VIP, or from a backend behind one; others end as `pass` says.
 #[inline(always)]
 pub fn note(flow: &Flow, pass: End) -> End {
     let (Some(state), Some(notes)) = (maps::state(), maps::notes()) else { return pass };
-    let is_ours = maps::may_know(state, flow.destination)
+    let is_ours = guard::looks_at_all()
+        || maps::may_know(state, flow.destination)
         || ((maps::has_nat(state) || is_encapsulated(flow)) && maps::may_know(state, flow.source));
     if !is_ours {
         return pass;
@@ -57,6 +61,12 @@ pub fn serve(frame: &Frame) -> End {
 
 #[inline(always)]
 fn stages(frame: &Frame, notes: &mut Notes) -> Result<End, End> {
+    if guard::looks_at_all() {
+        match End(guard::weir_source(frame.0, notes)) {
+            End::GO_ON => {}
+            end => return Err(end),
+        }
+    }
     let end = match notes.flow.shape {
         Shape::LaterFragment => End(fragment::weir_follow(frame.0, notes)),
         Shape::Other => End(icmp::weir_icmp(frame.0, notes)),
@@ -89,13 +99,19 @@ fn choose(frame: &Frame, notes: &mut Notes) -> Result<End, End> {
     let Some(entry) = found else { return Ok(nat::note_return(flow, way)) };
     // SAFETY: the value of an array map, freed only after this run.
     let entry = unsafe { &*entry };
-    if entry.key >> 24 != EntryKind::Vip as u32 {
+    let is_vip = entry.key >> 24 == EntryKind::Vip as u32;
+    if !is_vip && entry.key >> 24 != EntryKind::Listener as u32 {
         return Ok(End::GO_ON);
     }
-    if flow.source == flow.destination {
+    if is_vip && flow.source == flow.destination {
         return Err(End::dropped(Drop::Spoofed));
     }
     way.begin(frame, flow, entry);
+    guard::destination(frame, notes)?;
+    if !is_vip {
+        return Ok(End::GO_ON);
+    }
+    let Notes { flow, way, .. } = notes;
     choose::backend(frame, flow, way)?;
     if flow.shape == Shape::FirstFragment {
         fragment::weir_remember(notes);

@@ -5,6 +5,7 @@ use weir_abi::checksum::Sum;
 use weir_abi::wire::{PROTOCOL_ICMP, PROTOCOL_ICMP6, V4};
 use weir_abi::{Bytes, Drop, End, Packet, Reply, Verdict};
 
+use crate::ethernet::turn;
 use crate::frame::{Frame, Span};
 
 const TTL: u8 = 64;
@@ -22,7 +23,7 @@ const TOO_BIG6: u32 = 0x0200_0000;
 /// Answers an echo request. `transport` is where ICMP begins.
 #[inline(always)]
 pub fn pong(frame: &Frame, network: usize, transport: usize, family: u8) -> Option<End> {
-    turn_ethernet(frame.span::<12>(0)?);
+    turn(frame.span::<12>(0)?);
     let icmp = frame.span::<4>(transport)?;
     // The type goes from 8 to 0, or from 128 to 129.
     let (answer, change) = if family == V4 {
@@ -72,7 +73,7 @@ fn too_big<const NETWORK: usize>(frame: &Frame, family: u32, mtu: u32) -> Option
     let size = if family == u32::from(V4) { SIZE4 } else { SIZE6 };
     let surplus = frame.length().checked_sub(NETWORK + QUOTE)?;
     let ethernet = frame.span::<24>(0)?;
-    turn_ethernet(ethernet);
+    turn(ethernet);
     let (addresses, last) = ((ethernet.u64::<0>(), ethernet.u64::<8>()), ethernet.u64::<16>());
     if !frame.cut(surplus as i32) || !frame.grow(size as i32) {
         return None;
@@ -137,15 +138,4 @@ fn sum(quote: Span<QUOTE>) -> Sum {
         ($($at:literal)*) => { Sum::default()$(.add_long(quote.u64::<$at>()))* };
     }
     sum!(0 8 16 24 32 40 48 56 64 72 80 88 96 104 112 120)
-}
-
-/// Back to where it came from.
-#[inline(always)]
-fn turn_ethernet<const N: usize>(header: Span<N>) {
-    let (to, to_end) = (header.u32::<0>(), header.u16::<4>());
-    let (from, from_end) = (header.u32::<6>(), header.u16::<10>());
-    header.put_u32::<0>(from);
-    header.put_u16::<4>(from_end);
-    header.put_u32::<6>(to);
-    header.put_u16::<10>(to_end);
 }
