@@ -66,7 +66,7 @@ fn wanted(lines: &[String]) -> Wanted {
     for (index, line) in lines.iter().enumerate() {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words[0] {
-            "listener" => wanted.listeners.push(words[1].parse().unwrap()),
+            "listener" => wanted.listeners.push((words[1].to_owned(), words[1].parse().unwrap())),
             "source" => wanted.tunnel.sources.push(words[1].parse().unwrap()),
             _ => {
                 let (socket, protocol) = words[0].split_once('/').unwrap();

@@ -23,6 +23,9 @@ pub struct Status {
     pub reactors: usize,
     /// The kernel side; absent where it is off.
     pub kernel: Option<Kernel>,
+    /// The flood guard; absent where the kernel side is off.
+    #[serde(default)]
+    pub guard: Option<Guard>,
     /// Where `/metrics`, `/live` and `/ready` are served.
     pub status_address: Option<SocketAddr>,
     /// In the order of the configuration.
@@ -179,6 +182,66 @@ pub struct VipBackend {
     pub flows: u64,
     /// Packets in slots that were moving.
     pub moving_packets: u64,
+}
+
+/// `GET /guard`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Guard {
+    /// VIPs, then listeners.
+    pub guarded: Vec<Guarded>,
+    /// What would have been done where rules, or everything, are only tried.
+    pub tried: Vec<Refused>,
+    /// Whether everything is only tried.
+    pub dry_run: bool,
+    /// Whether the kernel's switches are changed for cookies (`tcp_syncookies`, `tcp_timestamps`).
+    pub cookies: bool,
+}
+
+/// A VIP or listener that is guarded.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Guarded {
+    /// The VIP's name, or the listener's.
+    pub name: String,
+    /// Where clients send to.
+    pub address: String,
+    /// How SYNs are answered under attack: `cookies` for sockets of this host, or `challenges`.
+    pub answers: String,
+    /// `off`, `calm`, `watch` or `attack`.
+    pub state: String,
+    /// What the operator set: `auto`, `attack` or `off`.
+    pub setting: String,
+    /// Whole seconds since it is in this state.
+    pub since_seconds: u64,
+    /// SYNs in the last second.
+    pub syn_rate: u64,
+    /// SYNs that came.
+    pub syns: u64,
+    /// SYNs that were answered.
+    pub answered: u64,
+    /// Cookies and challenges that came back.
+    pub proven: u64,
+    /// Packets that were dropped for it.
+    pub dropped: u64,
+}
+
+/// `POST /guard/learn`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Learned {
+    /// SYNs a second of a VIP or listener.
+    pub syn_rate: Rate,
+    /// SYNs a second of a source.
+    pub source_syn_rate: Rate,
+    /// Packets a second of a source.
+    pub source_packet_rate: Rate,
+}
+
+/// What was seen, and what follows.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Rate {
+    /// The most in a second.
+    pub seen: u64,
+    /// What would be far enough above.
+    pub limit: u64,
 }
 
 /// `GET /flows/explain`

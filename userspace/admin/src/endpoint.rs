@@ -12,7 +12,9 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use crate::api::Problem;
-use crate::{Running, allow, ban_stats, ban_watch, bans, control, metrics, probes, status, vips};
+use crate::{
+    Running, allow, ban_stats, ban_watch, bans, control, guard, metrics, probes, status, vips,
+};
 
 /// A request to the admin side, read in whole.
 #[derive(Clone, Debug)]
@@ -151,6 +153,9 @@ pub static ENDPOINTS: &[Endpoint] = &[
     vips::GET,
     vips::MOVE,
     vips::EXPLAIN,
+    guard::GET,
+    guard::SET,
+    guard::LEARN,
     allow::GET,
     allow::POST,
     allow::DELETE,

@@ -10,6 +10,7 @@ mod ban_watch;
 mod bans;
 mod control;
 mod endpoint;
+mod guard;
 mod metrics;
 mod probes;
 mod running;

@@ -8,8 +8,8 @@ use hyper::Method;
 use weir_l4::{BackendStats, VipStats};
 use weir_l7::{Counter, Counters, DURATION_BOUNDS_US, Refusal};
 
-use crate::Running;
 use crate::endpoint::{Answer, Endpoint, Port, at_once};
+use crate::{Running, api, guard};
 
 pub(crate) const GET: Endpoint = Endpoint {
     method: Method::GET,
@@ -29,6 +29,7 @@ fn metrics(running: &Rc<Running>) -> String {
     process(running, &mut page);
     kernel(running, &mut page);
     vips(running, &mut page);
+    guard(running, &mut page);
     listeners(running, &mut page);
     backends(running, &mut page);
     requests(running, &mut page);
@@ -116,6 +117,42 @@ fn vips(running: &Running, page: &mut Page) {
             page.sample(name, &[("backend", address)], value(backend));
         }
     }
+}
+
+/// A metric of what is guarded: name, type, help, value.
+type GuardMetric = (&'static str, &'static str, &'static str, fn(&api::Guarded) -> u64);
+
+fn guard(running: &Running, page: &mut Page) {
+    const METRICS: [GuardMetric; 5] = [
+        ("weir_guard_syn_rate", "gauge", "SYNs a second.", |it| it.syn_rate),
+        ("weir_guard_syns_total", "counter", "SYNs of a VIP or listener.", |it| it.syns),
+        (
+            "weir_guard_answered_total",
+            "counter",
+            "SYNs answered with a cookie or a challenge.",
+            |it| it.answered,
+        ),
+        ("weir_guard_returned_total", "counter", "Cookies and challenges that came back.", |it| {
+            it.proven
+        }),
+        ("weir_guard_dropped_total", "counter", "Packets that the guard dropped.", |it| it.dropped),
+    ];
+    let Some(guard) = running.kernel.as_deref().map(guard::shown) else { return };
+    const STATE: &str = "weir_guard_state";
+    page.family(STATE, "gauge", "1 for the state that a VIP or listener is in.");
+    for it in &guard.guarded {
+        for state in ["off", "calm", "watch", "attack"] {
+            let labels: [(&str, &dyn Display); 2] = [("guard", &it.name), ("state", &state)];
+            page.sample(STATE, &labels, u8::from(it.state == state));
+        }
+    }
+    for (name, kind, help, value) in METRICS {
+        page.family(name, kind, help);
+        guard.guarded.iter().for_each(|it| page.sample(name, &[("guard", &it.name)], value(it)));
+    }
+    const TRIED: &str = "weir_guard_tried_total";
+    page.family(TRIED, "counter", "Packets that a dry-run let pass, by what it would have done.");
+    guard.tried.iter().for_each(|it| page.sample(TRIED, &[("reason", &it.reason)], it.count));
 }
 
 fn listeners(running: &Running, page: &mut Page) {

@@ -10,7 +10,7 @@ use weir_model::AlgorithmName;
 
 use crate::api::{self, Status};
 use crate::endpoint::{Answer, Endpoint, Port, at_once};
-use crate::{Running, vips};
+use crate::{Running, guard, vips};
 
 pub(crate) const GET: Endpoint = Endpoint {
     method: Method::GET,
@@ -31,6 +31,7 @@ fn status(running: &Rc<Running>) -> Status {
         draining: running.draining.get(),
         reactors: running.engine.counters().count(),
         kernel: running.kernel.as_deref().map(kernel),
+        guard: running.kernel.as_deref().map(guard::shown),
         status_address: running.status_address.get(),
         vips: vips::shown(running.kernel.as_deref()),
         listeners: listeners

@@ -35,6 +35,7 @@ pub(crate) const KEYS: &[Key] = &[
         "1000000",
     ),
     Key::section("tunnel", "what packets are wrapped in on their way to backends"),
+    Key::section("guard", "what floods meet"),
 ];
 
 pub(crate) const TUNNEL: &[Key] = &[
@@ -100,6 +101,7 @@ pub(crate) fn read(root: &Table<'_>, mistakes: &mut Mistakes) -> Kernel {
             .and_then(|flows| u32::try_from(flows).ok())
             .unwrap_or(Kernel::FLOWS_DEFAULT),
         tunnel: tunnel(&table, mistakes),
+        guard: crate::guard::read(&table, mistakes),
     }
 }
 

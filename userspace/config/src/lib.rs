@@ -11,6 +11,7 @@
 pub mod ban_list;
 
 mod expand;
+mod guard;
 mod kernel;
 mod key;
 mod listeners;

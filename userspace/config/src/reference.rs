@@ -11,6 +11,8 @@ const SECTIONS: &[(&str, &[Key])] = &[
     ("kernel", kernel::KEYS),
     ("kernel.bans", kernel::BANS),
     ("kernel.bans.files[]", kernel::FILE),
+    ("kernel.guard", crate::guard::KEYS),
+    ("kernel.guard.ban", crate::guard::BAN),
     ("kernel.tunnel", kernel::TUNNEL),
     ("vips[]", vips::KEYS),
     ("listeners[]", listeners::KEYS),

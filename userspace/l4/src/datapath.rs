@@ -1,5 +1,6 @@
 //! The program in the kernel: loaded, attached, counted.
 
+use std::path::Path;
 use std::sync::Mutex;
 
 use aya::maps::{PerCpuArray, RingBuf};
@@ -10,6 +11,8 @@ use weir_abi::ban::{Event, EventMeter};
 use weir_model::LogLevel;
 
 use crate::attach;
+use crate::guard;
+pub(crate) use crate::guard::Guards;
 use crate::kernel::lock;
 pub use crate::pins::detach;
 use crate::pins::{MAPS, Pins};
@@ -65,8 +68,9 @@ impl Datapath {
     /// Loads the program with its tables, in maps that another process left if they are alike.
     pub(crate) fn load(
         settings: &weir_model::Kernel,
+        state: Option<&Path>,
         log: LogLevel,
-    ) -> Result<(Self, Tables, Vips), Error> {
+    ) -> Result<(Self, Tables, Vips, Guards), Error> {
         let pins = match &settings.pin {
             None => None,
             Some(folder) => {
@@ -92,6 +96,7 @@ impl Datapath {
         let samples = if log == LogLevel::Debug { Some(Samples::start(&mut ebpf)?) } else { None };
         let tables = Tables::of(&mut ebpf)?;
         let vips = Vips::new(Maps::of(&mut ebpf)?);
+        let guards = Guards::new(guard::Maps::of(&mut ebpf)?, state, &settings.interfaces);
         let datapath = Self {
             verdicts: take(&mut ebpf, "VERDICTS")?,
             events: Mutex::new(take(&mut ebpf, "EVENTS")?),
@@ -99,7 +104,7 @@ impl Datapath {
             program: Mutex::new(Program { ebpf, attached: Vec::new(), pins }),
             _samples: samples,
         };
-        Ok((datapath, tables, vips))
+        Ok((datapath, tables, vips, guards))
     }
 
     /// Attaches to every interface, or to none.

@@ -6,9 +6,12 @@ use std::time::{Instant, SystemTime};
 
 use weir_abi::ban::Event;
 use weir_bans::{Hits, Registry};
-use weir_model::{Cidr, LogLevel, Tunnel};
+use weir_model::{Cidr, Guard, LogLevel, Tunnel};
 
-use crate::{Attached, Counter, Error, Explained, FlowQuestion, VipProbe, VipStats, Wanted};
+use crate::{
+    Attached, Counter, Error, Explained, FlowQuestion, GuardChange, GuardSeen, GuardSetting,
+    GuardStats, Guarded, VipProbe, VipStats, Wanted,
+};
 
 /// Has no values.
 pub(crate) enum Datapath {}
@@ -18,6 +21,9 @@ pub(crate) enum Tables {}
 
 /// Has no values.
 pub(crate) enum Vips {}
+
+/// Has no values.
+pub(crate) enum Guards {}
 
 /// Has no values.
 pub(crate) enum Probes {}
@@ -33,8 +39,9 @@ pub fn detach(_folder: &Path) -> Result<usize, Error> {
 impl Datapath {
     pub(crate) fn load(
         _settings: &weir_model::Kernel,
+        _state: Option<&Path>,
         _log: LogLevel,
-    ) -> Result<(Self, Tables, Vips), Error> {
+    ) -> Result<(Self, Tables, Vips, Guards), Error> {
         Err(Error::Absent)
     }
 
@@ -71,6 +78,40 @@ impl Datapath {
     }
 }
 
+impl Guards {
+    pub(crate) fn apply(&mut self, _settings: &Guard, _guarded: Vec<Guarded>, _now: Instant) {
+        match *self {}
+    }
+
+    pub(crate) fn tick(&mut self, _now: Instant, _wall: SystemTime) -> Vec<GuardChange> {
+        match *self {}
+    }
+
+    pub(crate) fn allow(&mut self, _allowed: &[Cidr]) -> Result<(), Error> {
+        match *self {}
+    }
+
+    pub(crate) fn set(&mut self, _name: &str, _setting: GuardSetting) -> bool {
+        match *self {}
+    }
+
+    pub(crate) fn learn(&mut self, _is_on: bool) -> Option<GuardSeen> {
+        match *self {}
+    }
+
+    pub(crate) fn offenders(&mut self) -> Vec<Cidr> {
+        match *self {}
+    }
+
+    pub(crate) fn stats(&self, _now: Instant) -> GuardStats {
+        match *self {}
+    }
+
+    pub(crate) fn restore(&mut self) {
+        match *self {}
+    }
+}
+
 impl Probes {
     pub(crate) fn load(_interfaces: &[String]) -> Result<Self, Error> {
         Err(Error::Absent)
@@ -95,6 +136,10 @@ impl Vips {
     }
 
     pub(crate) fn tick(&mut self, _now: Instant) {
+        match *self {}
+    }
+
+    pub(crate) fn guarded(&self) -> Vec<Guarded> {
         match *self {}
     }
 

@@ -11,10 +11,13 @@ use std::time::{Duration, Instant, SystemTime};
 use weir_bans::{Hits, Registry};
 use weir_model::{Cidr, LogLevel};
 
-use crate::datapath::{Datapath, Probes, Tables, Vips};
+use crate::datapath::{Datapath, Guards, Probes, Tables, Vips};
 use crate::store::Store;
 use crate::types::{Attached, Counter};
-use crate::{Error, Explained, FlowQuestion, VipProbe, VipStats, Wanted};
+use crate::{
+    Error, Explained, FlowQuestion, GuardChange, GuardSeen, GuardSetting, GuardStats, VipProbe,
+    VipStats, Wanted,
+};
 
 /// The XDP program with its maps. Dropping it detaches the program, unless it is pinned.
 pub struct Kernel {
@@ -22,6 +25,7 @@ pub struct Kernel {
     pub(crate) capacity: usize,
     state: Mutex<State>,
     vips: Mutex<Vips>,
+    guards: Mutex<Guards>,
     /// Loaded while some VIP is probed.
     probes: Mutex<Option<Probes>>,
     /// One list at a time is loaded from outside.
@@ -65,7 +69,7 @@ impl Kernel {
             Some(folder) => restore(folder)?,
         };
         registry.expire(SystemTime::now());
-        let (datapath, mut tables, vips) = Datapath::load(settings, log)?;
+        let (datapath, mut tables, vips, guards) = Datapath::load(settings, state, log)?;
         tables.tell_time(SystemTime::now());
         let state = State {
             registry,
@@ -84,6 +88,7 @@ impl Kernel {
             capacity: usize::try_from(settings.bans.capacity).unwrap_or(usize::MAX),
             state: Mutex::new(state),
             vips: Mutex::new(vips),
+            guards: Mutex::new(guards),
             probes: Mutex::new(None),
             loading: AtomicBool::new(false),
             watchers: AtomicUsize::new(0),
@@ -102,6 +107,7 @@ impl Kernel {
     /// Has everything end with this process, pinned or not.
     pub fn detach(&self) {
         self.datapath.unpin();
+        lock(&self.guards).restore();
     }
 
     /// Leaves nothing behind, unless another process left it attached: for a start that failed.
@@ -145,7 +151,50 @@ impl Kernel {
     /// # Errors
     /// The kernel has no memory for it, or there are too many.
     pub fn balance(&self, wanted: &Wanted, now: Instant) -> Result<(), Error> {
-        lock(&self.vips).apply(wanted, now)
+        let guarded = {
+            let mut vips = lock(&self.vips);
+            vips.apply(wanted, now)?;
+            vips.guarded()
+        };
+        lock(&self.guards).apply(&wanted.guard, guarded, now);
+        Ok(())
+    }
+
+    /// Looks at the rates of SYNs, has VIPs and listeners guarded accordingly, and the operator's allow list
+    /// respected; what has changed. A few times a second.
+    ///
+    /// # Errors
+    /// The kernel has no memory for the allow list.
+    pub fn tick_guard(&self, now: Instant, wall: SystemTime) -> Result<Vec<GuardChange>, Error> {
+        let allowed = self.state().registry.allowed();
+        let mut guards = lock(&self.guards);
+        guards.allow(&allowed)?;
+        Ok(guards.tick(now, wall))
+    }
+
+    /// Guards a VIP or listener as the operator wants, from the next look on; false if there is none of
+    /// this name.
+    #[must_use]
+    pub fn set_guard(&self, name: &str, setting: GuardSetting) -> bool {
+        lock(&self.guards).set(name, setting)
+    }
+
+    /// Begins to note the most that is seen of traffic, or ends it; what was seen so far.
+    #[must_use]
+    pub fn learn_guard(&self, is_on: bool) -> Option<GuardSeen> {
+        lock(&self.guards).learn(is_on)
+    }
+
+    /// Sources that have stayed over a limit since the last call.
+    #[must_use]
+    pub fn guard_offenders(&self) -> Vec<Cidr> {
+        lock(&self.guards).offenders()
+    }
+
+    /// The state of the flood guard.
+    #[must_use]
+    pub fn guard_stats(&self, now: Instant) -> GuardStats {
+        lock(&self.guards).stats(now)
     }
 
     /// Whether weights are on their way, so that [`Kernel::balance`] has something to do though nothing

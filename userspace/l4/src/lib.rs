@@ -8,6 +8,7 @@ mod change;
 mod doctor;
 mod enforce;
 mod error;
+mod guard_types;
 mod kernel;
 mod look;
 mod store;
@@ -22,6 +23,8 @@ mod backend;
 mod batch;
 #[cfg(feature = "kernel")]
 mod datapath;
+#[cfg(feature = "kernel")]
+mod guard;
 #[cfg(feature = "kernel")]
 mod mapped;
 #[cfg(feature = "kernel")]
@@ -51,9 +54,11 @@ pub use datapath::detach;
 pub use doctor::{Finding, doctor};
 pub use enforce::enforce;
 pub use error::Error;
+pub use guard_types::{GuardChange, GuardStats, Guarded, GuardedStats};
 pub use kernel::Kernel;
 pub use types::{AttachMode, Attached, BanHits, Counter, ListStats, Loaded, Seen, Sight, Stats};
 pub use vip_types::{
     BackendStats, Explained, FlowQuestion, Pool, PoolMember, VipProbe, VipStats, Wanted,
 };
 pub use weir_bans::{Changed, Decision, Hits, List, Merged};
+pub use weir_guard::{Seen as GuardSeen, Setting as GuardSetting, Suggested, suggest};

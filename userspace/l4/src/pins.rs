@@ -13,7 +13,7 @@ use crate::tables::layout_of;
 use crate::{AttachMode, Error};
 
 /// The maps that outlive a process; the first has the switches.
-pub(crate) const MAPS: [&str; 18] = [
+pub(crate) const MAPS: [&str; 22] = [
     "SHARED",
     "ARENAS",
     "PREFIXES6",
@@ -32,6 +32,10 @@ pub(crate) const MAPS: [&str; 18] = [
     "SERVERS",
     "VIP_COUNTERS",
     "BACKEND_COUNTERS",
+    "GUARD_STATE",
+    "GUARDS",
+    "GUARD_COUNTERS",
+    "PROVEN",
 ];
 
 /// Of the BPF file system (linux/magic.h).
@@ -85,7 +89,11 @@ impl Pins {
         let shapes = self.difference_of_shapes(fresh);
         shapes.or_else(|| {
             // Each begins with the number of its layout.
-            let wanted = [("SHARED", LAYOUT), ("BALANCER", weir_abi::vip::LAYOUT)];
+            let wanted = [
+                ("SHARED", LAYOUT),
+                ("BALANCER", weir_abi::vip::LAYOUT),
+                ("GUARD_STATE", weir_abi::guard::LAYOUT),
+            ];
             wanted.into_iter().find_map(|(name, wanted)| {
                 let layout = layout_of(&MapData::from_pin(self.map(name)).ok()?, name);
                 (layout != Some(wanted))

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use weir_model::{Protocol, Tunnel, Vip};
+use weir_model::{Guard, Protocol, Tunnel, Vip};
 
 /// All VIPs with the state of their backends.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,10 +12,12 @@ pub struct Wanted {
     pub vips: Vec<Vip>,
     /// The upstreams.
     pub pools: Vec<Pool>,
-    /// Where this host listens itself.
-    pub listeners: Vec<SocketAddr>,
+    /// Where this host listens itself, by name; an unspecified address is every one that it has.
+    pub listeners: Vec<(String, SocketAddr)>,
     /// What packets are wrapped in.
     pub tunnel: Tunnel,
+    /// What floods meet.
+    pub guard: Guard,
 }
 
 /// The backends of an upstream.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::Cidr;
+use crate::{Cidr, Guard};
 
 /// The `kernel:` section.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct Kernel {
     pub flows: u32,
     /// What packets are wrapped in on their way to backends.
     pub tunnel: Tunnel,
+    /// What floods meet.
+    pub guard: Guard,
 }
 
 /// The `kernel.tunnel:` section.
@@ -55,6 +57,7 @@ impl Default for Kernel {
             pin: None,
             flows: Self::FLOWS_DEFAULT,
             tunnel: Tunnel::default(),
+            guard: Guard::default(),
         }
     }
 }

@@ -7,6 +7,7 @@
 mod ban;
 mod cidr;
 mod config;
+mod guard;
 mod kernel;
 mod listener;
 mod route;
@@ -16,6 +17,7 @@ mod vip;
 pub use ban::{Ban, BanOrigin};
 pub use cidr::{Cidr, ParseCidrError};
 pub use config::{Admin, Config, LogLevel};
+pub use guard::{Guard, GuardBan, GuardKey, RuleMode, SynGuard};
 pub use kernel::{BanFile, Bans, Kernel, KernelMode, Tunnel};
 pub use listener::{Limits, Listener, Timeouts};
 pub use route::{HostPattern, PathPattern, Route, Service, ServiceTimeouts};

@@ -6,7 +6,9 @@ use crate::vip::VIPS_MAX;
 /// Changes when older maps cannot be read any more.
 pub const LAYOUT: u32 = 1;
 /// What is guarded, VIPs and listeners; each has a number below this, as [`crate::vip::Entry::vip`].
-pub const GUARDED_MAX: u32 = VIPS_MAX;
+pub const GUARDED_MAX: u32 = VIPS_MAX + 1;
+/// The number under which all of them are counted together.
+pub const TOTAL: u32 = VIPS_MAX;
 /// Sources that have proven to be there.
 pub const PROVEN_MAX: u32 = 262_144;
 /// Sources that are counted one by one.
@@ -52,6 +54,8 @@ pub enum Switch {
     TryAll = 1 << 11,
     /// There are sources that nothing touches.
     HasAllowed = 1 << 12,
+    /// SYNs of sources are counted also while all is calm.
+    Learn = 1 << 13,
 }
 
 /// What is counted of sources, each with a limit of its own.
@@ -154,7 +158,7 @@ pub struct Counter {
     pub window: [u32; 2],
     /// Resets that belong to nobody, likewise.
     pub resets: [u32; 2],
-    /// Fragments, likewise; of number 0 alone.
+    /// Fragments, likewise; of [`TOTAL`] alone.
     pub fragments: [u32; 2],
 }
 

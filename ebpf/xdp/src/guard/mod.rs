@@ -8,7 +8,7 @@ mod maps;
 mod stray;
 mod tcp;
 
-use weir_abi::guard::{Mode, Switch, is_reflected, is_sane};
+use weir_abi::guard::{Mode, Switch, TOTAL, is_reflected, is_sane};
 use weir_abi::wire::{PROTOCOL_TCP, PROTOCOL_UDP};
 use weir_abi::{Bytes, Drop, End, Flow, Packet, Shape};
 
@@ -44,7 +44,7 @@ fn source(frame: &Frame, notes: &Notes) -> Result<End, End> {
     }
     if has(Switch::Fragments) && matches!(flow.shape, Shape::FirstFragment | Shape::LaterFragment) {
         let limit = maps::state().map_or(0, |state| state.fragments);
-        let counter = maps::counter(0);
+        let counter = maps::counter(TOTAL);
         if counter.is_some_and(|it| Window(&mut it.fragments).is_over(limit)) {
             refuse(flow.source, Drop::FragmentFlood, has(Switch::TryFragments))?;
         }
@@ -91,8 +91,19 @@ fn guard(frame: &Frame, notes: &Notes) -> Result<End, End> {
     let (Some(guard), Some(counter)) = (maps::guard(way.vip), maps::counter(way.vip)) else {
         return Ok(End::GO_ON);
     };
-    counter.syns += u64::from(way.is_new);
-    if guard.mode < Mode::Watch as u32 || maps::is_allowed(notes.flow.source) {
+    if way.is_new {
+        counter.syns += 1;
+        if let Some(total) = maps::counter(TOTAL) {
+            total.syns += 1;
+        }
+    }
+    if guard.mode < Mode::Watch as u32 {
+        if maps::is_on(Switch::Learn) {
+            limit::is_over_syns(notes);
+        }
+        return Ok(End::GO_ON);
+    }
+    if maps::is_allowed(notes.flow.source) {
         return Ok(End::GO_ON);
     }
     let end = match (way.is_new, guard.is_local != 0, guard.mode == Mode::Attack as u32) {

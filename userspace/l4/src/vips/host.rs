@@ -44,6 +44,19 @@ fn towards(backend: SocketAddr) -> IpAddr {
     socket.map_or(any, |address| address.ip())
 }
 
+/// The addresses of this host that others can send to.
+pub(crate) fn addresses() -> Vec<IpAddr> {
+    let all = nix::ifaddrs::getifaddrs().into_iter().flatten().filter_map(|it| it.address);
+    let ip = |it: nix::sys::socket::SockaddrStorage| {
+        let four = it.as_sockaddr_in().map(|it| IpAddr::V4(it.ip()));
+        four.or_else(|| it.as_sockaddr_in6().map(|it| IpAddr::V6(it.ip())))
+    };
+    let mut found: Vec<_> = all.filter_map(ip).filter(|ip| !ip.is_loopback()).collect();
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
 /// Has the kernel find out who the next one on the way to a backend is: the packet path knows only
 /// neighbours that are known.
 pub(crate) fn wake(backend: IpAddr) {

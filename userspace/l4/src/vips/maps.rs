@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use aya::maps::{Array, ArrayOfMaps, HashMap, IterableMap, Map, MapData, PerCpuArray};
 use aya::{Ebpf, Pod};
 use weir_abi::Address;
+use weir_abi::guard::Counter;
 use weir_abi::probe::Probe;
 use weir_abi::vip::{
     BACKENDS_MAX, BackendCounter, BackendEntry, DIRECTORY, Entry, FILTER_WORDS, FlowKey, FlowValue,
@@ -49,6 +50,7 @@ pod! {
     FlowKeyValue(FlowKey);
     FlowMemory(FlowValue);
     ProbeValue(Probe);
+    CounterValue(Counter);
     ServerKeyValue(ServerKey);
     VipCounterValue(VipCounter);
     BackendCounterValue(BackendCounter);

@@ -12,13 +12,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use weir_abi::vip::{BACKENDS_MAX, Entry, EntryKind, KEEP_PORT, LOCAL, SLOTS, ServerKey, VIPS_MAX};
-use weir_model::{Forward, HashBy, Tunnel, Vip};
+use weir_model::{Forward, HashBy, Protocol, SynGuard, Tunnel, Vip};
 use weir_vips::{Numbers, directory, filter};
 
-use crate::{Error, Wanted};
+use crate::{Error, Guarded, Wanted};
 use maps::{KnownBackend, Maps};
 use pool::Table;
 
+/// As IP numbers it.
+const TCP: u8 = 6;
 /// Between two questions for the neighbours of backends, seconds.
 const WAKE_INTERVAL: u64 = 15;
 
@@ -34,6 +36,8 @@ pub(crate) struct Vips {
     /// What the maps say of each number.
     known: HashMap<u16, KnownBackend>,
     servers: HashMap<ServerKey, u32>,
+    /// Where this host listens, as far as that stands in the directory.
+    listeners: Vec<(String, SocketAddr)>,
     /// The VIPs in force, with the table of each.
     vips: Vec<(Vip, TableKey)>,
     entries: Vec<Entry>,
@@ -70,6 +74,7 @@ impl Vips {
             members: HashSet::new(),
             known: HashMap::new(),
             servers: HashMap::new(),
+            listeners: Vec::new(),
             vips: Vec::new(),
             entries: Vec::new(),
             local: HashSet::new(),
@@ -84,7 +89,11 @@ impl Vips {
 
     /// Puts in force what is wanted; what does not change is not touched.
     pub(crate) fn apply(&mut self, wanted: &Wanted, now: Instant) -> Result<(), Error> {
-        if wanted.vips.is_empty() && self.entries.is_empty() && self.is_adopted {
+        let is_guarded = wanted.guard.syn != SynGuard::Off;
+        let listeners =
+            if is_guarded || has_all_ports(wanted) { listening(wanted) } else { Vec::new() };
+        let is_nothing = wanted.vips.is_empty() && listeners.is_empty();
+        if is_nothing && self.entries.is_empty() && self.is_adopted {
             return Ok(());
         }
         if !self.is_adopted {
@@ -104,7 +113,7 @@ impl Vips {
         let key = |vip: &Vip| self.key_of(vip, wanted, held.get(&vip_key(vip)).copied());
         let vips: Vec<_> = wanted.vips.iter().map(|vip| (vip.clone(), key(vip))).collect();
         self.balance(&vips, wanted, now)?;
-        let entries = self.entries_of(&vips, wanted)?;
+        let entries = self.entries_of(&vips, &listeners)?;
         if entries != self.entries {
             let full = |_| Error::Kernel {
                 attempt: "put the VIPs in force".to_owned(),
@@ -115,6 +124,7 @@ impl Vips {
             self.entries = entries;
         }
         self.vips = vips;
+        self.listeners = listeners;
         self.maps.set_switches(has_nat, gue_port);
         self.forget();
         Ok(())
@@ -154,7 +164,7 @@ impl Vips {
     fn entries_of(
         &mut self,
         vips: &[(Vip, TableKey)],
-        wanted: &Wanted,
+        listeners: &[(String, SocketAddr)],
     ) -> Result<Vec<Entry>, Error> {
         let mut entries = Vec::new();
         for (vip, key) in vips {
@@ -181,7 +191,19 @@ impl Vips {
                 }
             }
         }
-        entries.extend(listener_entries(vips, wanted));
+        // They stand before VIPs of all ports.
+        for (_, listener) in listeners {
+            let key = (listener.ip(), listener.port(), TCP);
+            let (number, is_new) = self.vip_numbers.give(&key).ok_or_else(too_many)?;
+            if is_new {
+                self.maps.reset_vip(number);
+            }
+            let address = maps::address(listener.ip());
+            entries.push(Entry {
+                vip: number.into(),
+                ..Entry::new(address, listener.port(), TCP, EntryKind::Listener)
+            });
+        }
         let sources = self.known.values().map(|backend| backend.source);
         let sources = sources.filter(|source| !source.is_unspecified());
         entries.extend(
@@ -192,10 +214,41 @@ impl Vips {
         Ok(entries)
     }
 
+    /// What can be guarded: VIPs, and listeners by name.
+    pub(crate) fn guarded(&self) -> Vec<Guarded> {
+        let number = |key: &VipKey| self.vip_numbers.of(key);
+        let vips = self.vips.iter().filter(|(vip, _)| vip.protocol == Protocol::Tcp);
+        let mut all: Vec<_> = vips
+            .map(|(vip, _)| Guarded {
+                name: vip.name.clone(),
+                address: vip.to_string(),
+                is_local: self.local.contains(&vip.name),
+                numbers: number(&vip_key(vip)).into_iter().collect(),
+            })
+            .collect();
+        for (name, address) in &self.listeners {
+            let number = number(&(address.ip(), address.port(), TCP));
+            match all.iter_mut().find(|it| it.is_local && it.name == *name) {
+                Some(known) => {
+                    known.address += &format!(", {address}");
+                    known.numbers.extend(number);
+                }
+                None => all.push(Guarded {
+                    name: name.clone(),
+                    address: address.to_string(),
+                    is_local: true,
+                    numbers: number.into_iter().collect(),
+                }),
+            }
+        }
+        all
+    }
+
     /// Gives back the numbers of what is no more.
     fn forget(&mut self) {
         let (vips, tables, maps) = (&self.vips, &mut self.tables, &self.maps);
-        let keys: HashSet<VipKey> = vips.iter().map(|(vip, _)| vip_key(vip)).collect();
+        let own = self.listeners.iter().map(|(_, it)| (it.ip(), it.port(), TCP));
+        let keys: HashSet<VipKey> = vips.iter().map(|(vip, _)| vip_key(vip)).chain(own).collect();
         self.vip_numbers.retain(|key, _| keys.contains(key));
         let used: HashSet<&TableKey> = vips.iter().map(|(_, key)| key).collect();
         for (key, number) in self.table_numbers.retain(|key, _| used.contains(key)) {
@@ -246,11 +299,15 @@ impl Vips {
         self.entries = self.maps.entries();
         self.entries.sort_unstable_by_key(|entry| (entry.high, entry.low, entry.key));
         for entry in self.entries.clone() {
-            if entry.key >> 24 != EntryKind::Vip as u32 {
+            let kind = entry.key >> 24;
+            if kind != EntryKind::Vip as u32 && kind != EntryKind::Listener as u32 {
                 continue;
             }
             let key = (maps::ip(entry.high, entry.low), entry.key as u16, (entry.key >> 16) as u8);
             self.vip_numbers.adopt(key, entry.vip as u16);
+            if kind == EntryKind::Listener as u32 {
+                continue;
+            }
             let number = entry.table as u16;
             let Some(vip) = wanted.vips.iter().find(|vip| vip_key(vip) == key) else {
                 // Nobody's, so that it goes with the directory that speaks of it.
@@ -304,23 +361,30 @@ impl Vips {
     }
 }
 
-/// Listeners of this host at the addresses of VIPs: they stand before VIPs of all ports.
-fn listener_entries(vips: &[(Vip, TableKey)], wanted: &Wanted) -> Vec<Entry> {
-    const TCP: u8 = 6;
-    let taken: HashSet<VipKey> = vips.iter().map(|(vip, _)| vip_key(vip)).collect();
-    let mut entries = Vec::new();
-    for (vip, _) in vips.iter().filter(|(vip, _)| vip.port.is_none()) {
-        for listener in &wanted.listeners {
-            let ip = listener.ip();
-            let covers =
-                ip == vip.address || ip.is_unspecified() && (ip.is_ipv6() || vip.address.is_ipv4());
-            if covers && !taken.contains(&(vip.address, listener.port(), TCP)) {
-                let address = maps::address(vip.address);
-                entries.push(Entry::new(address, listener.port(), TCP, EntryKind::Listener));
-            }
+/// Whether some VIP has all ports, which listeners of this host stand before.
+fn has_all_ports(wanted: &Wanted) -> bool {
+    wanted.vips.iter().any(|vip| vip.port.is_none())
+}
+
+/// Where this host listens: each address by itself, but for those that are a VIP.
+fn listening(wanted: &Wanted) -> Vec<(String, SocketAddr)> {
+    let taken: HashSet<VipKey> = wanted.vips.iter().map(vip_key).collect();
+    let has_any = wanted.listeners.iter().any(|(_, listener)| listener.ip().is_unspecified());
+    let mut own = if has_any { host::addresses() } else { Vec::new() };
+    own.extend(wanted.vips.iter().filter(|vip| vip.port.is_none()).map(|vip| vip.address));
+    own.sort_unstable();
+    own.dedup();
+    let mut all = Vec::new();
+    for (name, listener) in wanted.listeners.iter().filter(|(_, it)| it.port() != 0) {
+        let (ip, port) = (listener.ip(), listener.port());
+        let is_any = ip.is_unspecified();
+        let covered = own.iter().copied().filter(|it| is_any && (ip.is_ipv6() || it.is_ipv4()));
+        let single = (!is_any && !ip.is_loopback()).then_some(ip);
+        for ip in covered.chain(single).filter(|&ip| !taken.contains(&(ip, port, TCP))) {
+            all.push((name.clone(), SocketAddr::new(ip, port)));
         }
     }
-    entries
+    all
 }
 
 pub(crate) fn vip_key(vip: &Vip) -> VipKey {

@@ -8,6 +8,7 @@ mod ban_load;
 mod ban_watch;
 mod check;
 mod doctor;
+mod guard;
 mod show;
 mod vip;
 
@@ -51,6 +52,9 @@ pub(crate) enum Command {
     /// VIPs: what the kernel side balances
     #[command(subcommand)]
     Vip(Vips),
+    /// What floods meet: limits, cookies, challenges
+    #[command(subcommand)]
+    Guard(Guards),
     /// Flows through the kernel side
     #[command(subcommand)]
     Flow(Flow),
@@ -294,6 +298,43 @@ pub(crate) enum Vips {
     },
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum Guards {
+    /// List how each VIP and listener is guarded
+    List {
+        #[command(flatten)]
+        instance: Instance,
+    },
+    /// Guard one by its rate, as if it were attacked, or not at all; until the next start
+    Set {
+        /// The VIP's name, or the listener's
+        name: String,
+        /// How
+        to: GuardTo,
+        #[command(flatten)]
+        instance: Instance,
+    },
+    /// Watch traffic for a while and print limits that nothing of it would have come near
+    Learn {
+        /// For how long
+        #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+        seconds: u64,
+        #[command(flatten)]
+        instance: Instance,
+    },
+}
+
+/// How a VIP or listener is guarded.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum GuardTo {
+    /// By its rate, as the configuration says
+    Auto,
+    /// As if it were attacked
+    Attack,
+    /// Not at all
+    Off,
+}
+
 /// Who serves a VIP.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Serve {
@@ -365,6 +406,7 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode> {
         Command::Ban(command) => ban::ban(&command),
         Command::Allow(command) => ban::allow(&command),
         Command::Vip(command) => vip::vip(&command),
+        Command::Guard(command) => guard::guard(&command),
         Command::Flow(command) => vip::flow(&command),
         Command::Top(arguments) => vip::top(&arguments),
         Command::Reload { instance } => ask::reload(&instance),

@@ -33,6 +33,10 @@ fn page(status: &Status) -> String {
         page += &super::vip::text(&status.vips);
         page += "\n";
     }
+    if let Some(guard) = &status.guard {
+        page += &super::guard::text(guard);
+        page += "\n";
+    }
     let listeners = status.listeners.iter().map(|listener| {
         [listener.name.clone(), listener.address.to_string(), listener.connections.to_string()]
     });

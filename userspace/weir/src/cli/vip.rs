@@ -169,5 +169,9 @@ fn rates(before: &Status, now: &Status, seconds: f64) -> String {
         page += "\n";
         page += &table(heading, rows.into_iter());
     }
+    if let Some(guard) = now.guard.as_ref().filter(|guard| !guard.guarded.is_empty()) {
+        page += "\n";
+        page += &super::guard::text(guard);
+    }
     page
 }

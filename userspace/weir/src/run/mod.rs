@@ -4,6 +4,7 @@ pub(crate) mod config;
 
 mod admin;
 mod change;
+mod guard;
 mod lists;
 mod signals;
 mod vips;
@@ -33,6 +34,8 @@ const ORDERS_MAX: usize = 16;
 const TICK_INTERVAL: Duration = Duration::from_millis(250);
 /// Between two looks whether the health of a VIP's backend has changed.
 const BALANCE_INTERVAL: Duration = Duration::from_millis(20);
+/// Between two looks at the rates of SYNs.
+const GUARD_INTERVAL: Duration = Duration::from_millis(100);
 /// Between two looks at the files of ban lists.
 const FILES_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -93,10 +96,10 @@ async fn serve(arguments: &Run, config: Config) -> Result<()> {
     announce(&main);
     main.until_stopped(signals, ordered).await;
     if let Some(kernel) = &main.running.kernel {
-        if main.detach {
-            kernel.detach();
-        } else if kernel.is_pinned() {
+        if kernel.is_pinned() && !main.detach {
             tracing::info!("bans and VIPs stay in force; `weir stop --detach` takes them down");
+        } else {
+            kernel.detach();
         }
     }
     Ok(())
@@ -128,6 +131,8 @@ impl Main {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut looks = tokio::time::interval(FILES_INTERVAL);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut guards = tokio::time::interval(GUARD_INTERVAL);
+        guards.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut balances = tokio::time::interval(BALANCE_INTERVAL);
         balances.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -148,6 +153,7 @@ impl Main {
                     }
                 },
                 _ = ticks.tick() => self.tick().await,
+                _ = guards.tick() => guard::follow(self),
                 _ = balances.tick() => vips::follow(self).await,
                 _ = looks.tick() => change::follow_lists(self).await,
             }

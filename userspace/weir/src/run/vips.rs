@@ -125,7 +125,8 @@ fn wanted(config: &Config, upstreams: &[Arc<Upstream>]) -> Wanted {
     Wanted {
         vips: config.vips.clone(),
         pools: upstreams.iter().map(pool).collect(),
-        listeners: config.listeners.iter().map(|listener| listener.address).collect(),
+        listeners: config.listeners.iter().map(|it| (it.name.clone(), it.address)).collect(),
         tunnel: config.kernel.tunnel.clone(),
+        guard: config.kernel.guard.clone(),
     }
 }

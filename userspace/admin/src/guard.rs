@@ -1,0 +1,113 @@
+//! `GET /guard`, `POST /guard/{name}/set?to=`, `POST /guard/learn?on=`: the flood guard.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use hyper::{Method, StatusCode};
+use weir_l4::{GuardSetting, GuardStats, GuardedStats, Kernel, suggest};
+
+use crate::Running;
+use crate::api::{self, Done};
+use crate::endpoint::{Answer, Endpoint, Port, Request, at_once};
+
+pub(crate) const GET: Endpoint = Endpoint {
+    method: Method::GET,
+    path: "/guard",
+    port: Port::Admin,
+    summary: "how each VIP and listener is guarded, with its rate of SYNs",
+    answer: |running, _| at_once(with_kernel(&running, |kernel| Answer::json(&shown(kernel)))),
+};
+
+pub(crate) const SET: Endpoint = Endpoint {
+    method: Method::POST,
+    path: "/guard/set/{name}",
+    port: Port::Admin,
+    summary: "guard one by its rate with `?to=auto`, as if it were attacked with `?to=attack`, not at all \
+              with `?to=off`; until the next start",
+    answer: |running, request| at_once(set(&running, &request)),
+};
+
+pub(crate) const LEARN: Endpoint = Endpoint {
+    method: Method::POST,
+    path: "/guard/learn",
+    port: Port::Admin,
+    summary: "note the most that is seen of traffic with `?on=1`, end that with `?on=0`; answers what was \
+              seen so far, and limits that nothing of it would have come near",
+    answer: |running, request| {
+        at_once(with_kernel(&running, |kernel| learn(kernel, request.flag("on"))))
+    },
+};
+
+/// The guard of the kernel side.
+pub(crate) fn shown(kernel: &Kernel) -> api::Guard {
+    let GuardStats { guarded, tried, dry_run, is_raised } = kernel.guard_stats(Instant::now());
+    api::Guard {
+        guarded: guarded.into_iter().map(one).collect(),
+        tried: tried
+            .into_iter()
+            .map(|(reason, count)| api::Refused { reason: reason.to_owned(), count })
+            .collect(),
+        dry_run,
+        cookies: is_raised,
+    }
+}
+
+fn one(stats: GuardedStats) -> api::Guarded {
+    api::Guarded {
+        name: stats.name,
+        address: stats.address,
+        answers: if stats.is_local { "cookies" } else { "challenges" }.to_owned(),
+        state: stats.mode.to_owned(),
+        setting: stats.setting.to_owned(),
+        since_seconds: stats.since.as_secs(),
+        syn_rate: stats.syn_rate.round() as u64,
+        syns: stats.syns,
+        answered: stats.answered,
+        proven: stats.proven,
+        dropped: stats.dropped,
+    }
+}
+
+fn with_kernel(running: &Rc<Running>, answer: impl FnOnce(&Kernel) -> Answer) -> Answer {
+    match running.kernel.as_deref() {
+        Some(kernel) => answer(kernel),
+        None => bad("the kernel side is off: nothing is guarded"),
+    }
+}
+
+fn bad(message: impl Into<String>) -> Answer {
+    Answer::problem(StatusCode::BAD_REQUEST, message)
+}
+
+fn set(running: &Rc<Running>, request: &Request) -> Answer {
+    let to = request.parameter("to").unwrap_or("");
+    let setting = GuardSetting::NAMES.iter().find(|(name, _)| *name == to);
+    let Some((word, setting)) = setting else {
+        return bad(format!("`to`: `{to}` is none of auto, attack, off"));
+    };
+    let name = &request.rest;
+    with_kernel(running, |kernel| {
+        if kernel.set_guard(name, *setting) {
+            let message = format!("guard of {name} is {word}, until the next start");
+            return Answer::json(&Done { generation: running.generation.get(), message });
+        }
+        let known: Vec<_> = shown(kernel).guarded.into_iter().map(|it| it.name).collect();
+        bad(format!("nothing called `{name}` is guarded; known: {}", known.join(", ")))
+    })
+}
+
+fn learn(kernel: &Kernel, is_on: bool) -> Answer {
+    let seen = kernel.learn_guard(is_on).unwrap_or_default();
+    let limits = suggest(&seen);
+    Answer::json(&api::Learned {
+        syn_rate: api::Rate { seen: seen.syns.round() as u64, limit: limits.syn_rate.into() },
+        source_syn_rate: api::Rate {
+            seen: seen.source_syns.into(),
+            limit: limits.source_syn_rate.into(),
+        },
+        source_packet_rate: api::Rate {
+            seen: seen.source_packets.into(),
+            limit: limits.source_packet_rate.into(),
+        },
+    })
+}

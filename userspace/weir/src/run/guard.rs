@@ -1,0 +1,48 @@
+//! The flood guard follows rates; what it finds is told, and banned where that is wanted.
+
+use std::time::{Instant, SystemTime};
+
+use weir_l4::{GuardChange, Kernel};
+use weir_model::{Ban, BanOrigin};
+
+use super::Main;
+
+/// The name of the rule that bans.
+const RULE: &str = "guard";
+
+/// Looks at rates; a few times a second.
+pub(crate) fn follow(main: &Main) {
+    let Some(kernel) = &main.running.kernel else { return };
+    match kernel.tick_guard(Instant::now(), SystemTime::now()) {
+        Ok(changes) => changes.iter().for_each(tell),
+        Err(error) => tracing::error!("guard: {error}"),
+    }
+    ban(kernel, main);
+}
+
+fn tell(change: &GuardChange) {
+    let GuardChange { name, address, from, to, syn_rate } = change;
+    let line = format!("guard: {name} ({address}) goes from {from} to {to}, {syn_rate:.0} SYNs/s");
+    if *to == "attack" {
+        tracing::warn!("{line}");
+    } else {
+        tracing::info!("{line}");
+    }
+}
+
+/// Sources that stay over a limit.
+fn ban(kernel: &Kernel, main: &Main) {
+    let Some(wanted) = &main.config.kernel.guard.ban else { return };
+    for cidr in kernel.guard_offenders() {
+        let now = SystemTime::now();
+        let ban = Ban {
+            reason: format!("over a limit for {} s", wanted.after.as_secs()),
+            expires: Some(now + wanted.ttl),
+            ..Ban::new(cidr, BanOrigin::Rule(RULE.to_owned()), now)
+        };
+        match kernel.ban(&[ban]) {
+            Ok(_) => tracing::warn!("guard: {cidr} is banned for {} s", wanted.ttl.as_secs()),
+            Err(error) => tracing::warn!("guard: ban {cidr}: {error}"),
+        }
+    }
+}
