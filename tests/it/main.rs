@@ -6,6 +6,7 @@ mod bans_survive;
 mod cli;
 mod decap;
 mod framing;
+mod guard;
 mod health;
 mod http1;
 mod limits;

@@ -103,7 +103,7 @@ fn connect(address: SocketAddr) -> Result<TcpStream> {
     Ok(stream)
 }
 
-fn wait_for_address(namespace: &str, address: &str) {
+pub(crate) fn wait_for_address(namespace: &str, address: &str) {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
         let output = World::command(namespace, "ip").args(["address"]).output().unwrap();

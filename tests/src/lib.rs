@@ -6,6 +6,7 @@ pub mod backend;
 pub mod balancer;
 pub mod client;
 pub mod echo;
+pub mod flood;
 pub mod need;
 pub mod packet;
 pub mod raw_backend;

@@ -13,7 +13,7 @@
 //! Layers are `eth [to MAC] [from MAC]`, `vlan ID`, `ethertype HEX`, `ipv4 A > B [options WORDS] [fragment
 //! OFFSET] [ihl N] [total N] [version N] [ttl N] [tos N] [id N] [df] [mf]`, `ipv6 A > B [payload N]
 //! [version N] [hop N] [class N] [label HEX]`, `ext hop|routing|dest|fragment|auth [offset N] [more] [id N]`,
-//! `tcp A > B [flags HEX]`, `udp A > B [nosum]`, `icmp [TYPE CODE [rest N] [cut N]]`, `icmp6 TYPE CODE …`,
+//! `tcp A > B [flags HEX] [seq N] [ack N] [options HEX]`, `udp A > B [nosum]`, `icmp [TYPE CODE [rest N] [cut N]]`, `icmp6 TYPE CODE …`,
 //! `bytes N`, `hex BYTES`; then `truncate N` may cut the whole. `cut` cuts what an ICMP error quotes.
 //! Checksums are right. `as` is the whole packet that comes out; without it, it is as it went in.
 
@@ -202,11 +202,7 @@ impl<'a> Layer<'a> {
             "tcp" | "udp" => self.ports(payload.len(), next)?,
             "icmp" | "icmp6" => self.icmp(&payload, next)?,
             "bytes" => vec![0; self.number(0)?],
-            "hex" => {
-                let digits = self.words.concat();
-                let byte = |at: usize| u8::from_str_radix(digits.get(at..at + 2).unwrap_or(""), 16);
-                (0..digits.len()).step_by(2).map(byte).collect::<Result<_, _>>()?
-            }
+            "hex" => hex(&self.words.concat())?,
             other => bail!("unknown layer `{other}`"),
         };
         header.extend(payload);
@@ -309,7 +305,14 @@ impl<'a> Layer<'a> {
             let flags = flags.map_or(Ok(0x10), |at| {
                 u8::from_str_radix(self.word(at + 1)?, 16).map_err(anyhow::Error::from)
             });
-            header.extend([0, 0, 0, 1, 0, 0, 0, 2, 0x50, flags?, 1, 0, 0, 0, 0, 0]);
+            let number = |name, default| u32::try_from(self.option(name).unwrap_or(default));
+            header.extend(number("seq", 1)?.to_be_bytes());
+            header.extend(number("ack", 2)?.to_be_bytes());
+            let options = self.words.iter().position(|word| *word == "options");
+            let options = options.map_or(Ok(Vec::new()), |at| hex(self.word(at + 1)?))?;
+            let size = u8::try_from(20 + options.len())?;
+            header.extend([size << 2, flags?, 1, 0, 0, 0, 0, 0]);
+            header.extend(options);
         } else {
             header.extend(u16::try_from(8 + payload)?.to_be_bytes());
             header.extend([0, 0]);
@@ -335,6 +338,11 @@ impl<'a> Layer<'a> {
         }
         Ok(header)
     }
+}
+
+fn hex(digits: &str) -> Result<Vec<u8>> {
+    let byte = |at: usize| u8::from_str_radix(digits.get(at..at + 2).unwrap_or(""), 16);
+    Ok((0..digits.len()).step_by(2).map(byte).collect::<Result<_, _>>()?)
 }
 
 impl Next {

@@ -17,8 +17,8 @@ pub const SOURCES: [&str; 5] = [
     "ebpf/abi/Cargo.toml",
 ];
 
-/// The objects that are compiled: the product's, and what the benchmark of bans measures.
-const OBJECTS: [&str; 4] = ["weir-xdp", "weir-decap", "weir-probe", "weir-measure"];
+/// The objects that are compiled: the product's, and what tests and benchmarks need.
+const OBJECTS: [&str; 5] = ["weir-xdp", "weir-decap", "weir-probe", "weir-flood", "weir-measure"];
 
 /// Compiles the XDP programs to ELF objects in `folder`, each named as in [`OBJECTS`] with `.o`.
 ///

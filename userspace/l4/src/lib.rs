@@ -41,7 +41,12 @@ mod tc;
 mod vips;
 
 #[cfg(feature = "measure")]
+mod flood;
+#[cfg(feature = "measure")]
 pub mod measure;
+
+#[cfg(feature = "measure")]
+pub use flood::Flood;
 
 #[cfg(not(feature = "kernel"))]
 #[path = "datapath_absent.rs"]

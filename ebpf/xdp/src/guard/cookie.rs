@@ -1,10 +1,10 @@
 //! SYN cookies for sockets of this host, made as its kernel would make them, so that it knows them when
-//! they come back. Most by the raw helper; now and then a SYN goes to the kernel, which must have answered
-//! one by a cookie itself within two minutes to believe in any.
+//! they come back. Most by the raw helper; now and then one by way of the socket, which must have had a
+//! cookie made within two minutes to believe in any.
 
 use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
 use aya_ebpf::helpers::generated::{
-    bpf_tcp_raw_gen_syncookie_ipv4, bpf_tcp_raw_gen_syncookie_ipv6,
+    bpf_tcp_gen_syncookie, bpf_tcp_raw_gen_syncookie_ipv4, bpf_tcp_raw_gen_syncookie_ipv6,
 };
 use weir_abi::guard::{State, Switch};
 use weir_abi::wire::{IPV4_SIZE_MIN, IPV6_SIZE, V4};
@@ -12,15 +12,18 @@ use weir_abi::{Bytes, Drop, End, Packet, Reply, Verdict};
 
 use super::answer::turned;
 use super::maps;
+use super::socket;
 use super::tcp::{HEADER_SIZE, Header};
 use crate::frame::Frame;
 use crate::vip::exported;
 use crate::vip::way::Notes;
 
-/// Jiffies between two SYNs of a CPU that go to the kernel: a quarter of a second to two and a half.
+/// Jiffies between two cookies of a CPU by way of the socket: a quarter of a second to two and a half.
 const STAMP_INTERVAL: u64 = 256;
 /// What Linux begins with, nearly.
 const WINDOW: u32 = 65_160;
+const FIN: u8 = 1;
+const RST: u8 = 4;
 const SYN_ACK: u32 = 0x12;
 /// With the largest segment alone, and with everything.
 const SHORT: u32 = 24;
@@ -43,11 +46,6 @@ fn cookie(frame: &Frame, notes: &Notes) -> Result<End, End> {
     let (Some(counter), Some(state)) = (maps::counter(way.vip), maps::state()) else {
         return Ok(End::GO_ON);
     };
-    let now = maps::jiffies();
-    if now.wrapping_sub(counter.stamped) > STAMP_INTERVAL {
-        counter.stamped = now;
-        return Ok(End::GO_ON);
-    }
     if maps::is_on(Switch::TryAll) {
         maps::count_tried(Verdict::Reply(Reply::SynCookie));
         return Ok(End::GO_ON);
@@ -57,17 +55,21 @@ fn cookie(frame: &Frame, notes: &Notes) -> Result<End, End> {
     if transport != network + ip_size {
         return Err(ODD);
     }
-    let size = u32::from(frame.span::<14>(transport as usize).ok_or(ODD)?.u8::<12>() >> 4) * 4;
+    let start = frame.span::<14>(transport as usize).ok_or(ODD)?;
+    let (size, flags) = (u32::from(start.u8::<12>() >> 4) * 4, start.u8::<13>());
     let header = Header::load(frame, transport, size).ok_or(ODD)?;
-    let number = if is_v4 {
-        let ip = frame.span::<20>(network as usize).ok_or(ODD)?.pointer();
-        // SAFETY: a helper that reads 20 bytes of one and `size` of the other, which are there.
-        unsafe { bpf_tcp_raw_gen_syncookie_ipv4(ip, header.pointer(), size) }
-    } else {
-        let ip = frame.span::<40>(network as usize).ok_or(ODD)?.pointer();
-        // SAFETY: as above, 40 bytes.
-        unsafe { bpf_tcp_raw_gen_syncookie_ipv6(ip, header.pointer(), size) }
-    };
+    if flags & (FIN | RST) != 0 {
+        return Err(ODD);
+    }
+    let now = maps::jiffies();
+    if now.wrapping_sub(counter.stamped) > STAMP_INTERVAL {
+        match by_socket(frame, notes, header, size) {
+            Some(number) if number >= 0 => counter.stamped = now,
+            // Nobody listens, or its queue is full: the kernel knows what to say.
+            _ => return Ok(End::GO_ON),
+        }
+    }
+    let number = by_itself(frame, notes, header, size).ok_or(ODD)?;
     if number < 0 {
         return Err(ODD);
     }
@@ -79,6 +81,40 @@ fn cookie(frame: &Frame, notes: &Notes) -> Result<End, End> {
         _ => answer.write::<22>(frame, is_v4),
     };
     if written.is_some() { Ok(End::of(Verdict::Reply(Reply::SynCookie))) } else { Err(ODD) }
+}
+
+/// A cookie of the kernel; negative if it makes none.
+#[inline(always)]
+fn by_itself(frame: &Frame, notes: &Notes, header: &mut Header, size: u32) -> Option<i64> {
+    let network = notes.way.network as usize;
+    Some(if notes.flow.family == V4 {
+        let ip = frame.span::<20>(network)?.pointer();
+        // SAFETY: a helper that reads 20 bytes of one and `size` of the other, which are there.
+        unsafe { bpf_tcp_raw_gen_syncookie_ipv4(ip, header.pointer(), size) }
+    } else {
+        let ip = frame.span::<40>(network)?.pointer();
+        // SAFETY: as above, 40 bytes.
+        unsafe { bpf_tcp_raw_gen_syncookie_ipv6(ip, header.pointer(), size) }
+    })
+}
+
+/// The same cookie, with the socket noting that it had one made.
+#[inline(always)]
+fn by_socket(frame: &Frame, notes: &Notes, header: &mut Header, size: u32) -> Option<i64> {
+    let network = notes.way.network as usize;
+    if notes.flow.family == V4 {
+        let ip = frame.span::<20>(network)?.pointer();
+        socket::with(frame, &notes.flow, |socket| {
+            // SAFETY: a helper that reads 20 bytes of one and `size` of the other, which are there.
+            unsafe { bpf_tcp_gen_syncookie(socket.cast(), ip, 20, header.pointer(), size) }
+        })
+    } else {
+        let ip = frame.span::<40>(network)?.pointer();
+        socket::with(frame, &notes.flow, |socket| {
+            // SAFETY: as above, 40 bytes.
+            unsafe { bpf_tcp_gen_syncookie(socket.cast(), ip, 40, header.pointer(), size) }
+        })
+    }
 }
 
 /// What the answer says. Words are numbers in network order.

@@ -61,16 +61,21 @@ pub extern "C" fn weir_limit(notes: *const Notes, kind: u32) -> u32 {
         return 0;
     }
     let key = Key { prefix, kind, unused: 0 };
-    u32::from(is_heavy(&key, limit, state.tell_after, now))
+    let Some(bucket) = heavy(&key, limit, now) else { return 0 };
+    let is_told_of = state.tell_after != 0 && bucket.over >= state.tell_after && bucket.told == 0;
+    if is_told_of && !maps::is_allowed(flow.source) {
+        bucket.told = u32::from(maps::tell(&key));
+    }
+    1
 }
 
-/// Whether a source that the sketch has too often does come too often.
+/// The bucket of a source that the sketch has too often, if it does come too often.
 #[inline(always)]
-fn is_heavy(key: &Key, limit: u32, tell_after: u32, now: u32) -> bool {
+fn heavy(key: &Key, limit: u32, now: u32) -> Option<&'static mut Bucket> {
     let Some(bucket) = maps::bucket(key) else {
         // The sketch may have taken it for another: it is counted from here on.
         maps::promote(key, &Bucket { tick: now, count: 1, ..Bucket::default() });
-        return false;
+        return None;
     };
     if bucket.tick != now {
         let was_over = bucket.count > limit && now.wrapping_sub(bucket.tick) == 1;
@@ -80,11 +85,8 @@ fn is_heavy(key: &Key, limit: u32, tell_after: u32, now: u32) -> bool {
     }
     bucket.count += 1;
     if bucket.count <= limit {
-        return false;
+        return None;
     }
     bucket.dropped += 1;
-    if tell_after != 0 && bucket.over >= tell_after && bucket.told == 0 {
-        bucket.told = u32::from(maps::tell(key));
-    }
-    true
+    Some(bucket)
 }

@@ -5,6 +5,7 @@ mod challenge;
 mod cookie;
 mod limit;
 mod maps;
+mod socket;
 mod stray;
 mod tcp;
 

@@ -51,7 +51,9 @@ pub(crate) fn addresses() -> Vec<IpAddr> {
         let four = it.as_sockaddr_in().map(|it| IpAddr::V4(it.ip()));
         four.or_else(|| it.as_sockaddr_in6().map(|it| IpAddr::V6(it.ip())))
     };
-    let mut found: Vec<_> = all.filter_map(ip).filter(|ip| !ip.is_loopback()).collect();
+    let is_of_one_link = |ip: &IpAddr| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    let mut found: Vec<_> =
+        all.filter_map(ip).filter(|ip| !ip.is_loopback() && !is_of_one_link(ip)).collect();
     found.sort_unstable();
     found.dedup();
     found

@@ -22,7 +22,9 @@ pub(crate) fn follow(main: &Main) {
 
 fn tell(change: &GuardChange) {
     let GuardChange { name, address, from, to, syn_rate } = change;
-    let line = format!("guard: {name} ({address}) goes from {from} to {to}, {syn_rate:.0} SYNs/s");
+    let (first, more) = address.split_once(',').unwrap_or((address, ""));
+    let more = if more.is_empty() { "" } else { ", …" };
+    let line = format!("guard: {name} ({first}{more}): {from} to {to}, {syn_rate:.0} SYNs/s");
     if *to == "attack" {
         tracing::warn!("{line}");
     } else {
