@@ -4,6 +4,7 @@
 mod bans;
 mod environment;
 mod figure;
+mod guard;
 mod l4;
 mod process;
 mod report;
@@ -69,6 +70,7 @@ fn list() -> Result<()> {
     }
     println!("{}: {}", bans::NAME, bans::QUESTION);
     println!("{}: {}", l4::NAME, l4::QUESTION);
+    println!("{}: {}", guard::NAME, guard::QUESTION);
     Ok(())
 }
 
@@ -80,6 +82,9 @@ fn run(options: &Run) -> Result<()> {
         bans::NAME => {
             let page = bans::run(part, options.rounds, options.seconds > 1)?;
             return tell(options, bans::NAME, &page);
+        }
+        guard::NAME => {
+            return tell(options, guard::NAME, &guard::run(part, options.rounds)?);
         }
         l4::NAME => return tell(options, l4::NAME, &l4::run(part, options.rounds)?),
         _ => {}

@@ -39,6 +39,31 @@ impl Response {
     }
 }
 
+/// Connects from an address of this host.
+///
+/// # Errors
+/// Nobody answers in time.
+pub fn connect_from(
+    from: SocketAddr,
+    to: SocketAddr,
+    patience: Duration,
+) -> std::io::Result<TcpStream> {
+    use std::os::fd::AsRawFd;
+
+    use nix::sys::socket::{
+        AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket,
+        sockopt::SendTimeout,
+    };
+    let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    // Of a connection that begins, too.
+    let patience = i64::try_from(patience.as_millis()).unwrap_or(i64::MAX);
+    setsockopt(&socket, SendTimeout, &nix::sys::time::TimeValLike::milliseconds(patience))?;
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(from))?;
+    connect(socket.as_raw_fd(), &SockaddrStorage::from(to))?;
+    Ok(socket.into())
+}
+
 impl Client {
     /// Connects.
     ///

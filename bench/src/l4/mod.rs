@@ -56,7 +56,7 @@ pub(crate) fn run(part: Option<&str>, rounds: u32) -> Result<String> {
 }
 
 /// A VIP at port 80.
-fn vip(
+pub(crate) fn vip(
     name: &str,
     address: &str,
     protocol: Protocol,
@@ -76,7 +76,7 @@ fn vip(
 }
 
 /// A pool of these backends.
-fn pool(name: &str, backends: impl Iterator<Item = SocketAddr>) -> Pool {
+pub(crate) fn pool(name: &str, backends: impl Iterator<Item = SocketAddr>) -> Pool {
     let member = |address| PoolMember { address, weight: 100, is_up: true, server_id: None };
     Pool {
         name: name.to_owned(),

@@ -1,21 +1,23 @@
 //! What the benchmark of bans needs: the ban stage beside what others use, in programs of their own.
 
 use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use aya::maps::lpm_trie::Key;
-use aya::maps::{Array, Map};
+use aya::maps::{Array, HashMap, Map};
 use aya::programs::xdp::XdpLink;
 use aya::programs::{ProgramError, TestRun, TestRunAttrs, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use nix::time::{ClockId, clock_gettime};
+use weir_abi::guard as guard_abi;
 use weir_bans::{Address, List, Prefix, Registry};
 use weir_model::Cidr;
 
+use crate::guard::{self, Guards};
 use crate::tables::{Tables, missing};
 use crate::vips::Vips;
 use crate::vips::maps::Maps;
-use crate::{Error, Wanted, batch};
+use crate::{Error, GuardSetting, Wanted, batch};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/weir-measure.o"));
 
@@ -27,6 +29,7 @@ pub struct Measured {
     ebpf: Ebpf,
     tables: Tables,
     vips: Vips,
+    guards: Guards,
     attached: Option<XdpLink>,
 }
 
@@ -56,7 +59,8 @@ impl Measured {
         }
         let tables = Tables::of(&mut ebpf)?;
         let vips = Vips::new(Maps::of(&mut ebpf)?);
-        Ok(Self { ebpf, tables, vips, attached: None })
+        let guards = Guards::new(guard::Maps::of(&mut ebpf)?, None, &[]);
+        Ok(Self { ebpf, tables, vips, guards, attached: None })
     }
 
     /// Bans these, and nothing else.
@@ -81,7 +85,29 @@ impl Measured {
     pub fn balance(&mut self, wanted: &Wanted) -> Result<Duration, Error> {
         let began = Instant::now();
         self.vips.apply(wanted, began)?;
+        self.guards.apply(&wanted.guard, self.vips.guarded(), began);
         Ok(began.elapsed())
+    }
+
+    /// Has the guard of a VIP or listener be as it is set, and as the rate asks.
+    pub fn guard(&mut self, name: &str, setting: GuardSetting) {
+        self.guards.set(name, setting);
+        let now = Instant::now();
+        for after in [1, 2] {
+            self.guards.tick(now + Duration::from_secs(after), SystemTime::now());
+        }
+    }
+
+    /// How many sources are counted one by one, and how many have proven to be there.
+    #[must_use]
+    pub fn remembered_sources(&self) -> (usize, usize) {
+        let heavy: Option<
+            HashMap<_, [u8; size_of::<guard_abi::Key>()], [u8; size_of::<guard_abi::Bucket>()]>,
+        > = self.ebpf.map("HEAVY").and_then(|map| map.try_into().ok());
+        let proven: Option<HashMap<_, [u8; 16], u32>> =
+            self.ebpf.map("PROVEN").and_then(|map| map.try_into().ok());
+        let heavy = heavy.map_or(0, |map| map.keys().flatten().count());
+        (heavy, proven.map_or(0, |map| map.keys().flatten().count()))
     }
 
     /// How many flows are remembered.
@@ -107,6 +133,22 @@ impl Measured {
         let map = self.ebpf.map_mut("MASKS").ok_or_else(|| missing("MASKS"))?;
         let mut map: Array<_, [u32; 2]> = map.try_into().map_err(|_| missing("MASKS"))?;
         map.set(0, [flows.saturating_sub(1), vips.saturating_sub(1)], 0).map_err(failed)
+    }
+
+    /// Has the programs of the guard take this packet: a TCP header of 40 bytes and nothing behind it.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn set_syn(&mut self, packet: &[u8]) -> Result<(), Error> {
+        let mut padded = packet.to_vec();
+        padded.resize(12 * 8, 0);
+        let mut template = [0u64; 12];
+        for (long, bytes) in template.iter_mut().zip(padded.chunks_exact(8)) {
+            *long = bytes.try_into().map_or(0, u64::from_be_bytes);
+        }
+        let map = self.ebpf.map_mut("SYN").ok_or_else(|| missing("SYN"))?;
+        let mut map: Array<_, [u64; 12]> = map.try_into().map_err(|_| missing("SYN"))?;
+        map.set(0, template, 0).map_err(|error| Error::of("set the measured packet", &error))
     }
 
     /// Puts these into the prefix tree, in batches.

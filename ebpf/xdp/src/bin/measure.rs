@@ -4,6 +4,9 @@
 #![no_main]
 
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX};
+use aya_ebpf::helpers::generated::{
+    bpf_tcp_raw_check_syncookie_ipv4, bpf_tcp_raw_gen_syncookie_ipv4,
+};
 use aya_ebpf::macros::{map, xdp};
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, PerCpuArray};
@@ -172,6 +175,99 @@ pub fn l4(context: XdpContext) -> u32 {
 #[xdp]
 pub fn l4_v6(context: XdpContext) -> u32 {
     shell(&context, true, whole)
+}
+
+/// The packet of the programs below: a TCP header of 40 bytes, nothing behind it.
+#[map]
+static SYN: Array<[u64; 12]> = Array::with_max_entries(1, 0);
+
+/// The packet as it was, whatever was answered.
+#[inline(always)]
+fn restore_syn(frame: &Frame, size: usize, is_v6: bool) -> Option<()> {
+    let surplus = black_box(frame.length()) as i32 - size as i32;
+    if surplus != 0 && !frame.cut(surplus) {
+        return None;
+    }
+    let template = SYN.get_ptr(0)?;
+    // SAFETY: written before the program runs.
+    let template = unsafe { &*template };
+    macro_rules! put {
+        ($span:ident, $($at:literal)*) => { $($span.put_u64::<{ $at * 8 }>(template[$at]);)* };
+    }
+    if is_v6 {
+        let span: Span<94> = frame.span(0)?;
+        put!(span, 0 1 2 3 4 5 6 7 8 9 10);
+        span.put_u32::<88>((template[11] >> 32) as u32);
+        span.put_u16::<92>((template[11] >> 16) as u16);
+    } else {
+        let span: Span<74> = frame.span(0)?;
+        put!(span, 0 1 2 3 4 5 6 7 8);
+        span.put_u16::<72>((template[9] >> 48) as u16);
+    }
+    Some(())
+}
+
+#[inline(always)]
+fn syn_shell(context: &XdpContext, is_v6: bool, run: impl FnOnce(&Frame)) -> u32 {
+    let frame = Frame(context.ctx);
+    let size = black_box(frame.length());
+    run(&frame);
+    if restore_syn(&frame, size, is_v6).is_none() { XDP_ABORTED } else { XDP_PASS }
+}
+
+/// All that the product does for such a packet, which is then as it was.
+#[xdp]
+pub fn syn(context: XdpContext) -> u32 {
+    syn_shell(&context, false, whole)
+}
+
+/// The same for IPv6.
+#[xdp]
+pub fn syn_v6(context: XdpContext) -> u32 {
+    syn_shell(&context, true, whole)
+}
+
+/// What restoring costs.
+#[xdp]
+pub fn syn_nothing(context: XdpContext) -> u32 {
+    syn_shell(&context, false, |_| ())
+}
+
+/// The same for IPv6.
+#[xdp]
+pub fn syn_v6_nothing(context: XdpContext) -> u32 {
+    syn_shell(&context, true, |_| ())
+}
+
+/// A cookie by the helper alone.
+#[xdp]
+pub fn raw_cookie(context: XdpContext) -> u32 {
+    syn_shell(&context, false, |frame| {
+        let (Some(ip), Some(tcp)) = (frame.span::<20>(14), frame.span::<40>(34)) else { return };
+        // SAFETY: a helper that reads 20 bytes of one and 40 of the other, which are there.
+        black_box(unsafe { bpf_tcp_raw_gen_syncookie_ipv4(ip.pointer(), tcp.pointer(), 40) });
+    })
+}
+
+/// The check of an ACK by the helper alone.
+#[xdp]
+pub fn raw_check(context: XdpContext) -> u32 {
+    syn_shell(&context, false, |frame| {
+        let (Some(ip), Some(tcp)) = (frame.span::<20>(14), frame.span::<20>(34)) else { return };
+        // SAFETY: a helper that reads 20 bytes of each, which are there.
+        black_box(unsafe { bpf_tcp_raw_check_syncookie_ipv4(ip.pointer(), tcp.pointer()) });
+    })
+}
+
+/// All that the product does for a packet of another source each time.
+#[xdp]
+pub fn random_sources(context: XdpContext) -> u32 {
+    syn_shell(&context, false, |frame| {
+        if let Some(header) = frame.span::<20>(14) {
+            header.put_u32::<12>(next_source());
+        }
+        whole(frame);
+    })
 }
 
 /// What restoring costs: the packet grows, and nothing else happens.
