@@ -280,9 +280,7 @@ fn a_vip_is_defended(forward: &str) {
     let vips = Vips::start(&sections);
     let before = vips.who("client2", VIP).unwrap();
     let to = mac(&vips.world.weir(), "client1").unwrap();
-    let frame = format!(
-        "ipv4 16.0.0.1 > {VIP} > tcp 40000 > {PORT} flags 02 ack 0 options {LINUX_OPTIONS}"
-    );
+    let frame = format!("ipv4 16.0.0.1 > {VIP} > tcp 40000 > {PORT} flags 02 ack 0");
     // The client's card has the decapsulator's program; a flood needs its own.
     let mut vips = vips;
     let passes = vips.decapsulators.len() - 2;

@@ -13,7 +13,7 @@ use crate::packet;
 use crate::world::inside;
 
 /// Frames between two looks whether it is to end.
-const STRETCH: u32 = 20_000;
+const STRETCH: u32 = 300_000;
 /// What Linux says when it begins: largest segment, SACK, time, window scale.
 pub const LINUX_OPTIONS: &str = "020405b40402080a00000001000000000103030a";
 

@@ -69,12 +69,11 @@ impl Site {
         Ok(Self { weir, _processes: processes, world })
     }
 
-    /// A flood of SYNs as fast as one core makes them.
-    fn flood(&self, to: &str, port: u16) -> Result<Flooding> {
+    /// A flood of SYNs as fast as one core makes them, each as long as what answers it.
+    fn flood(&self, to: &str, port: u16, options: Option<&str>) -> Result<Flooding> {
         let mac = mac(&self.world.weir(), "client1")?;
-        let frame = format!(
-            "ipv4 16.0.0.1 > {to} > tcp 40000 > {port} flags 02 ack 0 options {LINUX_OPTIONS}"
-        );
+        let options = options.map_or(String::new(), |digits| format!(" options {digits}"));
+        let frame = format!("ipv4 16.0.0.1 > {to} > tcp 40000 > {port} flags 02 ack 0{options}");
         Flooding::start(&self.world.host("client1"), mac, &frame, SPREAD, None)
     }
 
@@ -105,23 +104,31 @@ fn requests(address: SocketAddr) -> Seen {
     while began.elapsed() < LENGTH {
         match request(address) {
             Ok(took) => seen.connected.push(took),
-            Err(_) => seen.failed += 1,
+            Err(error) => {
+                eprintln!("{error:#}");
+                seen.failed += 1
+            }
         }
     }
     seen
 }
 
-/// Bytes a second of a connection that is open before the flood begins.
+/// Megabytes a second of a connection that is open before the flood begins.
 fn download(stream: &mut TcpStream) -> Result<f64> {
     let request = format!("GET /bytes/{BULK} HTTP/1.1\r\nHost: a\r\n\r\n");
-    stream.write_all(request.as_bytes())?;
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
     let (mut buffer, mut read) = (vec![0; 1 << 18], 0);
     let began = Instant::now();
-    while read < BULK {
-        let count = stream.read(&mut buffer)?;
-        ensure!(count > 0, "the download was cut after {read} bytes");
-        read += count;
+    while began.elapsed() < LENGTH {
+        stream.write_all(request.as_bytes())?;
+        let end = read + BULK;
+        while read < end {
+            let count = stream.read(&mut buffer)?;
+            ensure!(count > 0, "the download was cut after {read} bytes");
+            read += count;
+        }
+        // The head of the answer counts as well: it is nothing beside the rest.
+        read = end;
     }
     Ok(read as f64 / began.elapsed().as_secs_f64() / 1e6)
 }
@@ -132,7 +139,8 @@ pub(crate) fn listener(rounds: u32) -> Result<Vec<Figure>> {
     let guards = ["syn-rate: 5000, calm-after: 1s", "syn: off"];
     let mut shares: [Vec<f64>; 2] = Default::default();
     let mut p99s: [Vec<f64>; 2] = Default::default();
-    let (mut rates, mut calm, mut bulk) = (Vec::new(), Vec::new(), <[Vec<f64>; 3]>::default());
+    let mut rates: [Vec<f64>; 2] = Default::default();
+    let (mut calm, mut bulk) = (Vec::new(), <[Vec<f64>; 3]>::default());
     for round in 0..=rounds {
         for (at, guard) in guards.iter().enumerate() {
             let world = World::new()?;
@@ -149,13 +157,12 @@ pub(crate) fn listener(rounds: u32) -> Result<Vec<Figure>> {
             // Answers to the flood's sources have a way to go.
             answerable(&world)?;
             let site = Site::start(world, &sections, &[])?;
-            let address: SocketAddr =
-                (World::weir_address("client2").parse::<std::net::IpAddr>()?, PORT).into();
+            let address = own_address()?;
             let client = site.world.host("client2");
             let mut stream = inside(&client, || TcpStream::connect(address))??;
             let alone = inside(&client, || download(&mut stream))??;
             let before = site.packets("syn_cookie");
-            let flood = site.flood(&World::weir_address("client2"), PORT)?;
+            let flood = site.flood(&World::weir_address("client2"), PORT, Some(LINUX_OPTIONS))?;
             while flood.sent() < 500_000 {
                 std::thread::sleep(Duration::from_millis(5));
             }
@@ -171,8 +178,8 @@ pub(crate) fn listener(rounds: u32) -> Result<Vec<Figure>> {
                 shares[at].push(seen.share());
                 p99s[at].push(seen.p99());
                 bulk[at].push(speed);
+                rates[at].push(rate / 1e6);
                 if at == 0 {
-                    rates.push(rate / 1e6);
                     calm.push(alone);
                 }
             }
@@ -189,9 +196,10 @@ pub(crate) fn listener(rounds: u32) -> Result<Vec<Figure>> {
     let lost: Vec<f64> = shares[0].iter().map(|share| 100.0 - share).collect();
     let [bulk0, bulk1, bulk2] = bulk;
     let [p0, p1] = p99s;
-    let [_, s1] = shares;
+    let ([_, s1], [r0, r1]) = (shares, rates);
     Ok(vec![
-        Figure::of("the flood", rates, "million SYNs/s"),
+        Figure::of(format!("SYNs that one core makes and meets, {}", names[0]), r0, "million/s"),
+        Figure::of(format!("the same, {}", names[1]), r1, "million/s"),
         Figure::of(format!("connections that fail, {}", names[0]), lost, "%").at_most(0.1),
         Figure::of(
             format!("the same, {}", names[1]),
@@ -227,6 +235,10 @@ fn answerable(world: &World) -> Result<()> {
     Ok(())
 }
 
+fn own_address() -> Result<SocketAddr> {
+    Ok((World::weir_address("client2").parse::<std::net::IpAddr>()?, PORT).into())
+}
+
 /// A download while the flood's sources are banned.
 fn beside_a_dropped_flood() -> Result<f64> {
     let world = World::new()?;
@@ -242,11 +254,9 @@ fn beside_a_dropped_flood() -> Result<f64> {
     );
     let site = Site::start(world, &sections, &[])?;
     site.weir.ok(&["ban", "add", "0.0.0.0/2", "--force"]);
-    let address: SocketAddr =
-        (World::weir_address("client2").parse::<std::net::IpAddr>()?, PORT).into();
-    let client = site.world.host("client2");
+    let (address, client) = (own_address()?, site.world.host("client2"));
     let mut stream = inside(&client, || TcpStream::connect(address))??;
-    let flood = site.flood(&World::weir_address("client2"), PORT)?;
+    let flood = site.flood(&World::weir_address("client2"), PORT, Some(LINUX_OPTIONS))?;
     while flood.sent() < 500_000 {
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -332,7 +342,7 @@ fn one_vip(forward: &str) -> Result<[f64; 4]> {
     }
     let calm: Vec<Duration> =
         (10..10 + SOURCES).map(&connect).collect::<Result<_>>().context("without a flood")?;
-    let flood = site.flood(VIP, PORT)?;
+    let flood = site.flood(VIP, PORT, None)?;
     site.weir.wait_until("attack", |status| status["guard"]["guarded"][0]["state"] == "attack");
     let (sent, passed, began) = (flood.sent(), site.packets("send"), Instant::now());
     let (mut failed, mut extra, mut count) = (0, 0.0f64, 0);

@@ -75,9 +75,15 @@ impl Flood {
     ) -> Result<Duration, Error> {
         let attempt = || format!("send frames out of {interface}");
         let is_v4 = frame.get(12..14) == Some(&[8, 0]);
-        let (program, size) = if is_v4 { ("tcp4", 80) } else { ("tcp6", 96) };
+        let (program, size) = match (is_v4, frame.len()) {
+            (true, 54) => ("bare4", 54),
+            (true, _) => ("tcp4", 80),
+            (false, _) => ("tcp6", 96),
+        };
         let mut padded = frame.to_vec();
         padded.resize(size.max(frame.len()), 0);
+        let sent = padded.clone();
+        padded.resize(12 * 8, 0);
         let word = |at: usize| {
             let bytes = padded.get(at * 8..at * 8 + 8).and_then(|bytes| bytes.try_into().ok());
             bytes.map_or(0, u64::from_ne_bytes)
@@ -88,18 +94,18 @@ impl Flood {
         let index = nix::net::if_::if_nametoindex(interface);
         let index = index.map_err(|error| Error::of(attempt(), &error))?;
         // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
-        let fields = [0, padded.len() as u32, 0, index, 0, 0];
+        let fields = [0, sent.len() as u32, 0, index, 0, 0];
         let context: Vec<u8> = fields.into_iter().flat_map(u32::to_ne_bytes).collect();
         let options = TestRunOptions {
-            data_in: Some(&padded),
+            data_in: Some(&sent),
             ctx_in: Some(&context),
             repeat: count,
             attrs: TestRunAttrs::new().xdp_live_frames(BATCH),
             ..TestRunOptions::new()
         };
         let began = Instant::now();
-        let sent = self.program(program)?.test_run(options);
-        sent.map_err(|error| Error::of(attempt(), &error))?;
+        let done = self.program(program)?.test_run(options);
+        done.map_err(|error| Error::of(attempt(), &error))?;
         Ok(began.elapsed())
     }
 

@@ -2,6 +2,7 @@
 //! they come back. Most by the raw helper; now and then one by way of the socket, which must have had a
 //! cookie made within two minutes to believe in any.
 
+use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
 use aya_ebpf::helpers::generated::{
     bpf_tcp_gen_syncookie, bpf_tcp_raw_gen_syncookie_ipv4, bpf_tcp_raw_gen_syncookie_ipv6,
@@ -62,12 +63,13 @@ fn cookie(frame: &Frame, notes: &Notes) -> Result<End, End> {
         return Err(ODD);
     }
     let now = maps::jiffies();
-    if now.wrapping_sub(counter.stamped) > STAMP_INTERVAL {
-        match by_socket(frame, notes, header, size) {
-            Some(number) if number >= 0 => counter.stamped = now,
-            // Nobody listens, or its queue is full: the kernel knows what to say.
-            _ => return Ok(End::GO_ON),
-        }
+    let is_stale = now.wrapping_sub(counter.stamped) > STAMP_INTERVAL;
+    match look(frame, notes, header, size, is_stale) {
+        Listening::Stamped => counter.stamped = now,
+        Listening::Yes => {}
+        // A connection that ends or exists, nobody who listens, or a queue that is full: the kernel knows
+        // what to say.
+        Listening::No => return Ok(End::GO_ON),
     }
     let number = by_itself(frame, notes, header, size).ok_or(ODD)?;
     if number < 0 {
@@ -98,23 +100,44 @@ fn by_itself(frame: &Frame, notes: &Notes, header: &mut Header, size: u32) -> Op
     })
 }
 
-/// The same cookie, with the socket noting that it had one made.
+/// What there is for a SYN.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Listening {
+    No,
+    Yes,
+    /// And it has noted that it had a cookie made.
+    Stamped,
+}
+
+/// Looks whether a socket listens, and has it note that it had a cookie made if it is time to.
 #[inline(always)]
-fn by_socket(frame: &Frame, notes: &Notes, header: &mut Header, size: u32) -> Option<i64> {
-    let network = notes.way.network as usize;
-    if notes.flow.family == V4 {
-        let ip = frame.span::<20>(network)?.pointer();
-        socket::with(frame, &notes.flow, |socket| {
-            // SAFETY: a helper that reads 20 bytes of one and `size` of the other, which are there.
-            unsafe { bpf_tcp_gen_syncookie(socket.cast(), ip, 20, header.pointer(), size) }
-        })
+fn look(frame: &Frame, notes: &Notes, header: &mut Header, size: u32, stamp: bool) -> Listening {
+    let (network, is_v4) = (notes.way.network as usize, notes.flow.family == V4);
+    let ip = if is_v4 {
+        frame.span::<20>(network).map(|ip| ip.pointer::<c_void>())
     } else {
-        let ip = frame.span::<40>(network)?.pointer();
-        socket::with(frame, &notes.flow, |socket| {
-            // SAFETY: as above, 40 bytes.
-            unsafe { bpf_tcp_gen_syncookie(socket.cast(), ip, 40, header.pointer(), size) }
-        })
-    }
+        frame.span::<40>(network).map(|ip| ip.pointer::<c_void>())
+    };
+    let Some(ip) = ip else { return Listening::No };
+    let found = socket::with(frame, &notes.flow, |socket| {
+        // SAFETY: it is there while this runs.
+        if unsafe { (*socket).state } != socket::LISTEN {
+            return Listening::No;
+        }
+        if !stamp {
+            return Listening::Yes;
+        }
+        // SAFETY: a helper that reads 20 or 40 bytes of one and `size` of the other, which are there.
+        let number = unsafe {
+            if is_v4 {
+                bpf_tcp_gen_syncookie(socket.cast(), ip, 20, header.pointer(), size)
+            } else {
+                bpf_tcp_gen_syncookie(socket.cast(), ip, 40, header.pointer(), size)
+            }
+        };
+        if number < 0 { Listening::No } else { Listening::Stamped }
+    });
+    found.unwrap_or(Listening::No)
 }
 
 /// What the answer says. Words are numbers in network order.

@@ -7,6 +7,8 @@ use weir_abi::wire::V4;
 
 use crate::frame::Frame;
 
+/// A state of sockets, as the kernel numbers them.
+pub const LISTEN: u32 = 10;
 /// The network namespace that the packet is in.
 const OURS: u64 = u64::MAX;
 const TUPLE4_SIZE: u32 = 12;

@@ -9,7 +9,7 @@ use weir_abi::{Bytes, Drop, End, Flow, Packet};
 
 use super::limit::Window;
 use super::maps::{self, refuse};
-use super::socket;
+use super::socket::{self, LISTEN};
 use crate::frame::Frame;
 use crate::vip::exported;
 use crate::vip::way::Notes;
@@ -17,8 +17,6 @@ use crate::vip::way::Notes;
 const FIN: u8 = 1;
 const RST: u8 = 4;
 const ACK: u8 = 16;
-/// A state of sockets, as the kernel numbers them.
-const LISTEN: u32 = 10;
 /// No socket at all.
 const NONE: u32 = 0;
 /// Resets and ends a second and CPU that may belong to nobody.
