@@ -7,6 +7,7 @@ mod cli;
 mod decap;
 mod framing;
 mod guard;
+mod guard_packets;
 mod health;
 mod http1;
 mod limits;

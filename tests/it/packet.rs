@@ -13,7 +13,7 @@ use weir_tests::world::{Bench, inside};
 use weir_tests::{need, packet};
 
 /// The program with this world, attached to nothing.
-fn loaded(bans: &[Cidr], allowed: &[Cidr]) -> Kernel {
+pub(crate) fn loaded(bans: &[Cidr], allowed: &[Cidr]) -> Kernel {
     let settings = weir_model::Kernel {
         bans: weir_model::Bans { capacity: 1_000, ..weir_model::Bans::default() },
         ..weir_model::Kernel::default()
@@ -35,7 +35,7 @@ fn set(kernel: &Kernel, bans: &[Cidr], allowed: &[Cidr]) {
 }
 
 /// Runs a packet: what it ended with, by the action and by the one counter that moved, and what came out.
-fn run(kernel: &Kernel, packet: &[u8]) -> (String, String, Vec<u8>) {
+pub(crate) fn run(kernel: &Kernel, packet: &[u8]) -> (String, String, Vec<u8>) {
     let before = kernel.counters().unwrap();
     let (action, out) = kernel.test_run(packet).unwrap();
     let after = kernel.counters().unwrap();
@@ -61,7 +61,7 @@ fn run(kernel: &Kernel, packet: &[u8]) -> (String, String, Vec<u8>) {
 
 /// The VIPs of a case, each `ADDRESS:PORT/PROTOCOL FORWARD TARGET…`, or `listener ADDRESS:PORT`, `source CIDR`
 /// and `hash source`.
-fn wanted(lines: &[String]) -> Wanted {
+pub(crate) fn wanted(lines: &[String]) -> Wanted {
     let mut wanted = Wanted::default();
     for (index, line) in lines.iter().enumerate() {
         let words: Vec<&str> = line.split_whitespace().collect();
