@@ -391,7 +391,8 @@ fn limits_are_learnt_from_what_is_seen() {
     for key in ["syn_rate", "source_syn_rate", "source_packet_rate"] {
         let (seen, limit) = (&told[key]["seen"], &told[key]["limit"]);
         let (seen, limit) = (seen.as_u64().unwrap(), limit.as_u64().unwrap());
-        assert!((1_500..6_000).contains(&seen) && limit >= seen * 4, "{told}");
+        // Of a window that may begin in the middle.
+        assert!((1_500..4_500).contains(&seen) && limit >= seen * 4, "{told}");
     }
     assert_eq!(guarded.state(), "calm");
     for (what, expected) in [

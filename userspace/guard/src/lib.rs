@@ -4,6 +4,8 @@
 
 mod learn;
 mod machine;
+mod meter;
 
 pub use learn::{Seen, Suggested, suggest};
 pub use machine::{Machine, Setting, level};
+pub use meter::Meter;

@@ -92,10 +92,7 @@ impl Measured {
     /// Has the guard of a VIP or listener be as it is set, and as the rate asks.
     pub fn guard(&mut self, name: &str, setting: GuardSetting) {
         self.guards.set(name, setting);
-        let now = Instant::now();
-        for after in [1, 2] {
-            self.guards.tick(now + Duration::from_secs(after), SystemTime::now());
-        }
+        self.guards.tick(Instant::now(), SystemTime::now());
     }
 
     /// How many sources are counted one by one, and how many have proven to be there.

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use weir_abi::guard::{Counter, KINDS, Mode, State, Switch, masks};
-use weir_guard::{Machine, Seen, Setting};
+use weir_guard::{Machine, Meter, Seen, Setting, level};
 use weir_model::{Cidr, Guard, RuleMode, SynGuard};
 
 use crate::{Error, GuardChange, GuardStats, Guarded, GuardedStats};
@@ -36,8 +36,8 @@ pub(crate) struct Guards {
     sysctls: Sysctls,
     /// When something local was last attacked.
     needed: Option<Instant>,
-    /// The total at the last look.
-    looked: Option<(Instant, u64)>,
+    /// Of all of them together.
+    meter: Meter,
     allowed: Vec<Cidr>,
     learning: Option<Seen>,
     interfaces: Vec<String>,
@@ -49,8 +49,7 @@ pub(crate) struct Guards {
 struct Watched {
     guarded: Guarded,
     machine: Machine,
-    /// SYNs at the last look; `None` if there was none a moment ago.
-    syns: Option<u64>,
+    meter: Meter,
     rate: f64,
 }
 
@@ -64,7 +63,7 @@ impl Guards {
             overrides: HashMap::new(),
             sysctls: Sysctls::open(folder),
             needed: None,
-            looked: None,
+            meter: Meter::default(),
             allowed: Vec::new(),
             learning: None,
             interfaces: interfaces.to_vec(),
@@ -82,14 +81,14 @@ impl Guards {
             for &number in gone.filter(|number| !guarded.numbers.contains(number)) {
                 self.maps.set_guard(number, Mode::Off, false, 0);
             }
-            let (machine, syns, rate) = match held {
-                Some(held) => (held.machine, held.syns, held.rate),
+            let (machine, meter, rate) = match held {
+                Some(held) => (held.machine, held.meter, held.rate),
                 None => {
                     let mode = guarded.numbers.iter().map(|&it| self.maps.guard(it).mode).max();
-                    (Machine::new(mode_of(mode.unwrap_or(0)), now), None, 0.0)
+                    (Machine::new(mode_of(mode.unwrap_or(0)), now), Meter::default(), 0.0)
                 }
             };
-            self.guarded.push(Watched { guarded, machine, syns, rate });
+            self.guarded.push(Watched { guarded, machine, meter, rate });
         }
         for number in before.values().flat_map(|it| &it.guarded.numbers) {
             self.maps.set_guard(*number, Mode::Off, false, 0);
@@ -105,47 +104,34 @@ impl Guards {
     /// Looks at rates, changes modes; what has changed. A few times a second.
     pub(crate) fn tick(&mut self, now: Instant, wall: SystemTime) -> Vec<GuardChange> {
         self.maps.set_step(step(wall));
-        let total = self.maps.total().syns;
-        let (elapsed, came) = match self.looked {
-            Some((then, before)) => (now - then, total.wrapping_sub(before)),
-            None => (Duration::ZERO, 0),
-        };
-        self.looked = Some((now, total));
-        if elapsed.is_zero() {
-            return Vec::new();
-        }
-        let seconds = elapsed.as_secs_f64();
+        let rate = self.meter.look(self.maps.total().syns, now);
         // Where all of them together are too few, each is: no need to look at thousands.
         let is_quiet = self.guarded.len() > FEW
-            && (came as f64 / seconds) < f64::from(self.settings.syn_rate) / 2.0
+            && level(rate, self.settings.syn_rate) == Mode::Calm
             && self.learning.is_none();
         let mut changes = Vec::new();
         for at in 0..self.guarded.len() {
-            changes.extend(self.look(at, is_quiet, seconds, now));
+            changes.extend(self.look(at, is_quiet, now));
         }
         self.calm_down(now);
         changes
     }
 
     /// One of them: its rate, its mode.
-    fn look(
-        &mut self,
-        at: usize,
-        is_quiet: bool,
-        seconds: f64,
-        now: Instant,
-    ) -> Option<GuardChange> {
+    fn look(&mut self, at: usize, is_quiet: bool, now: Instant) -> Option<GuardChange> {
         let watched = self.guarded.get(at)?;
         let is_skipped = is_quiet && watched.machine.mode() <= Mode::Calm;
         let syns = (!is_skipped).then(|| self.counted(&watched.guarded).syns);
         let setting = self.overrides.get(&watched.guarded.name).copied().unwrap_or_default();
         let watched = self.guarded.get_mut(at)?;
-        // What came since a look long ago did not come at once.
-        let rate = match (watched.syns, syns) {
-            (Some(before), Some(syns)) => syns.saturating_sub(before) as f64 / seconds,
-            _ => 0.0,
+        let rate = match syns {
+            Some(syns) => watched.meter.look(syns, now),
+            None => {
+                watched.meter.forget();
+                0.0
+            }
         };
-        (watched.syns, watched.rate) = (syns, rate);
+        watched.rate = rate;
         if let Some(seen) = &mut self.learning {
             seen.syns = seen.syns.max(rate);
         }
