@@ -1,4 +1,40 @@
-//! Figures with what they are to be, as a table.
+//! Figures with what they are to be, as tables of a page.
+
+use anyhow::{Result, bail};
+
+use crate::environment::Environment;
+
+/// A scenario whose parts have tables of their own.
+pub(crate) struct Scenario {
+    /// As it is typed.
+    pub(crate) name: &'static str,
+    pub(crate) question: &'static str,
+    pub(crate) misleads: &'static str,
+    /// Each with what it is called behind the name and a colon.
+    pub(crate) parts: &'static [(&'static str, &'static str)],
+    pub(crate) run: fn(&str, u32) -> Result<Vec<Figure>>,
+}
+
+impl Scenario {
+    /// Everything, or one part, in interleaved rounds; the report.
+    pub(crate) fn report(&self, part: Option<&str>, rounds: u32) -> Result<String> {
+        let Self { name, question, misleads, parts, run } = self;
+        if let Some(part) = part.filter(|part| parts.iter().all(|(known, _)| known != part)) {
+            let known: Vec<_> = parts.iter().map(|(part, _)| format!("{name}:{part}")).collect();
+            bail!("there is no part `{name}:{part}`; there are: {}", known.join(", "));
+        }
+        let mut page = format!("## {name}\n\n{question}\n");
+        for (own, title) in parts.iter().filter(|(own, _)| part.is_none_or(|part| part == *own)) {
+            eprintln!("bench: {name}:{own}: {title}");
+            page += &table(title, &run(own, rounds)?);
+        }
+        page += &format!(
+            "\n{rounds} rounds each, medians. {}\n\nWhere it misleads: {misleads}\n",
+            Environment::read()?
+        );
+        Ok(page)
+    }
+}
 
 /// A figure with what it is to be.
 pub(crate) struct Figure {

@@ -69,8 +69,9 @@ fn list() -> Result<()> {
         println!("{}: {}", scenario.name, scenario.question);
     }
     println!("{}: {}", bans::NAME, bans::QUESTION);
-    println!("{}: {}", l4::NAME, l4::QUESTION);
-    println!("{}: {}", guard::NAME, guard::QUESTION);
+    for scenario in [l4::SCENARIO, guard::SCENARIO] {
+        println!("{}: {}", scenario.name, scenario.question);
+    }
     Ok(())
 }
 
@@ -78,16 +79,13 @@ fn run(options: &Run) -> Result<()> {
     let asked = options.scenario.as_deref().unwrap_or("");
     let (name, part) =
         asked.split_once(':').map_or((asked, None), |(name, part)| (name, Some(part)));
-    match name {
-        bans::NAME => {
-            let page = bans::run(part, options.rounds, options.seconds > 1)?;
-            return tell(options, bans::NAME, &page);
-        }
-        guard::NAME => {
-            return tell(options, guard::NAME, &guard::run(part, options.rounds)?);
-        }
-        l4::NAME => return tell(options, l4::NAME, &l4::run(part, options.rounds)?),
-        _ => {}
+    if name == bans::NAME {
+        let page = bans::run(part, options.rounds, options.seconds > 1)?;
+        return tell(options, bans::NAME, &page);
+    }
+    let measured = [l4::SCENARIO, guard::SCENARIO].into_iter().find(|it| it.name == name);
+    if let Some(scenario) = measured {
+        return tell(options, name, &scenario.report(part, options.rounds)?);
     }
     let mut scenarios = scenario::all()?;
     if let Some(name) = &options.scenario {

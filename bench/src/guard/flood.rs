@@ -104,10 +104,7 @@ fn requests(address: SocketAddr) -> Seen {
     while began.elapsed() < LENGTH {
         match request(address) {
             Ok(took) => seen.connected.push(took),
-            Err(error) => {
-                eprintln!("{error:#}");
-                seen.failed += 1
-            }
+            Err(_) => seen.failed += 1,
         }
     }
     seen
@@ -133,88 +130,106 @@ fn download(stream: &mut TcpStream) -> Result<f64> {
     Ok(read as f64 / began.elapsed().as_secs_f64() / 1e6)
 }
 
-/// A listener of this host.
+/// What a flood did to a listener of this host and its clients.
+struct Met {
+    /// Million SYNs a second.
+    rate: f64,
+    /// Percent of connections.
+    failed: f64,
+    /// Milliseconds to connect.
+    p99: f64,
+    /// Megabytes a second, before the flood and in it.
+    downloads: [f64; 2],
+}
+
+/// A listener of this host, with a guard and without.
 pub(crate) fn listener(rounds: u32) -> Result<Vec<Figure>> {
-    let names = ["guarded", "unguarded"];
-    let guards = ["syn-rate: 5000, calm-after: 1s", "syn: off"];
-    let mut shares: [Vec<f64>; 2] = Default::default();
-    let mut p99s: [Vec<f64>; 2] = Default::default();
-    let mut rates: [Vec<f64>; 2] = Default::default();
-    let (mut calm, mut bulk) = (Vec::new(), <[Vec<f64>; 3]>::default());
+    let (mut guarded, mut unguarded, mut dropped) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..=rounds {
-        for (at, guard) in guards.iter().enumerate() {
-            let world = World::new()?;
-            world.route()?;
-            let backend = inside(&world.weir(), || Backend::start("origin"))?;
-            let sections = format!(
-                "kernel: {{ interfaces: [client1, client2], mode: driver, pin: off, guard: {{ {guard} }} }}\n\
-                 listeners: [{{ name: web, address: \"0.0.0.0:{PORT}\" }}]\n\
-                 routes: [{{ name: all, service: s }}]\n\
-                 services: [{{ name: s, upstream: u }}]\n\
-                 upstreams: [{{ name: u, targets: [\"{}\"] }}]\n",
-                backend.address
-            );
-            // Answers to the flood's sources have a way to go.
-            answerable(&world)?;
-            let site = Site::start(world, &sections, &[])?;
-            let address = own_address()?;
-            let client = site.world.host("client2");
-            let mut stream = inside(&client, || TcpStream::connect(address))??;
-            let alone = inside(&client, || download(&mut stream))??;
-            let before = site.packets("syn_cookie");
-            let flood = site.flood(&World::weir_address("client2"), PORT, Some(LINUX_OPTIONS))?;
-            while flood.sent() < 500_000 {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            let (from, began) = (flood.sent(), Instant::now());
-            let mut seen = inside(&client, || requests(address))?;
-            let rate = (flood.sent() - from) as f64 / began.elapsed().as_secs_f64();
-            let speed = inside(&client, || download(&mut stream))?.unwrap_or(0.0);
-            drop(flood);
-            if at == 0 {
-                ensure!(site.packets("syn_cookie") > before, "no cookie was made");
-            }
-            if round > 0 {
-                shares[at].push(seen.share());
-                p99s[at].push(seen.p99());
-                bulk[at].push(speed);
-                rates[at].push(rate / 1e6);
-                if at == 0 {
-                    calm.push(alone);
-                }
-            }
-        }
-        // The same flood, dropped at once: what is left of the processors.
-        let speed = beside_a_dropped_flood()?;
+        let with = meet("syn-rate: 5000, calm-after: 1s")?;
+        let without = meet("syn: off")?;
+        let beside = beside_a_dropped_flood()?;
+        // The first round warms up.
         if round > 0 {
-            bulk[2].push(speed);
+            guarded.push(with);
+            unguarded.push(without);
+            dropped.push(beside);
         }
     }
-    let ratio =
-        |of: &[f64], to: &[f64]| of.iter().zip(to).map(|(of, to)| of / to * 100.0).collect();
-    let kept: Vec<f64> = ratio(&bulk[0], &bulk[2]);
-    let lost: Vec<f64> = shares[0].iter().map(|share| 100.0 - share).collect();
-    let [bulk0, bulk1, bulk2] = bulk;
-    let [p0, p1] = p99s;
-    let ([_, s1], [r0, r1]) = (shares, rates);
-    Ok(vec![
-        Figure::of(format!("SYNs that one core makes and meets, {}", names[0]), r0, "million/s"),
-        Figure::of(format!("the same, {}", names[1]), r1, "million/s"),
-        Figure::of(format!("connections that fail, {}", names[0]), lost, "%").at_most(0.1),
-        Figure::of(
-            format!("the same, {}", names[1]),
-            s1.iter().map(|share| 100.0 - share).collect(),
-            "%",
-        ),
-        Figure::of(format!("time to connect, p99, {}", names[0]), p0, "ms").at_most(20.0),
-        Figure::of(format!("the same, {}", names[1]), p1, "ms"),
-        Figure::of("a download without a flood", calm, "MB/s"),
-        Figure::of("a download of an established connection, guarded", bulk0, "MB/s"),
-        Figure::of("the same, unguarded", bulk1, "MB/s"),
-        Figure::of("the same beside a flood that is dropped at once", bulk2, "MB/s"),
-        Figure::of("lost of that", kept.iter().map(|kept| 100.0 - kept).collect(), "%")
-            .at_most(5.0),
-    ])
+    let of = |all: &[Met], what: fn(&Met) -> f64| all.iter().map(what).collect::<Vec<f64>>();
+    let lost = guarded.iter().zip(&dropped).map(|(met, beside)| {
+        let [_, during] = met.downloads;
+        100.0 - during / beside * 100.0
+    });
+    let lost = lost.collect();
+    let mut figures = Vec::new();
+    for (name, all, goals) in
+        [("guarded", &guarded, Some((0.1, 20.0))), ("unguarded", &unguarded, None)]
+    {
+        let rate = format!("SYNs that one core makes and meets, {name}");
+        figures.push(Figure::of(rate, of(all, |met| met.rate), "million/s"));
+        let failed =
+            Figure::of(format!("connections that fail, {name}"), of(all, |met| met.failed), "%");
+        let p99 = Figure::of(format!("time to connect, p99, {name}"), of(all, |met| met.p99), "ms");
+        figures.extend(match goals {
+            Some((most, slowest)) => [failed.at_most(most), p99.at_most(slowest)],
+            None => [failed, p99],
+        });
+        let download = format!("a download of an established connection, {name}");
+        figures.push(Figure::of(download, of(all, |met| met.downloads[1]), "MB/s"));
+    }
+    figures.extend([
+        Figure::of("the same without a flood", of(&guarded, |met| met.downloads[0]), "MB/s"),
+        Figure::of("the same beside a flood that is dropped at once", dropped, "MB/s"),
+        Figure::of("what the guarded one loses of that", lost, "%").at_most(5.0),
+    ]);
+    Ok(figures)
+}
+
+/// A balancer with a listener, an origin behind it, and this guard.
+fn serving(guard: &str) -> Result<(Site, Backend, TcpStream)> {
+    let world = World::new()?;
+    world.route()?;
+    // Answers to the flood's sources have a way to go.
+    answerable(&world)?;
+    let origin = inside(&world.weir(), || Backend::start("origin"))?;
+    let sections = format!(
+        "kernel: {{ interfaces: [client1, client2], mode: driver, pin: off, guard: {{ {guard} }} }}\n\
+         listeners: [{{ name: web, address: \"0.0.0.0:{PORT}\" }}]\n\
+         routes: [{{ name: all, service: s }}]\n\
+         services: [{{ name: s, upstream: u }}]\n\
+         upstreams: [{{ name: u, targets: [\"{}\"] }}]\n",
+        origin.address
+    );
+    let site = Site::start(world, &sections, &[])?;
+    let address = own_address()?;
+    let stream = inside(&site.world.host("client2"), || TcpStream::connect(address))??;
+    Ok((site, origin, stream))
+}
+
+/// Begins the flood of a listener, and waits until it is there.
+fn flooded(site: &Site) -> Result<Flooding> {
+    let flood = site.flood(&World::weir_address("client2"), PORT, Some(LINUX_OPTIONS))?;
+    while flood.sent() < 500_000 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(flood)
+}
+
+fn meet(guard: &str) -> Result<Met> {
+    let (site, _origin, mut stream) = serving(guard)?;
+    let (address, client) = (own_address()?, site.world.host("client2"));
+    let alone = inside(&client, || download(&mut stream))??;
+    let flood = flooded(&site)?;
+    let (from, began) = (flood.sent(), Instant::now());
+    let mut seen = inside(&client, || requests(address))?;
+    let rate = (flood.sent() - from) as f64 / began.elapsed().as_secs_f64() / 1e6;
+    // One that is cut is as slow as can be.
+    let during = inside(&client, || download(&mut stream))?.unwrap_or(0.0);
+    drop(flood);
+    let is_guarded = !guard.contains("off");
+    ensure!(is_guarded == (site.packets("syn_cookie") > 0), "cookies with {guard}");
+    Ok(Met { rate, failed: 100.0 - seen.share(), p99: seen.p99(), downloads: [alone, during] })
 }
 
 /// Gives the balancer a way for its answers to whoever the flood pretends to be.
@@ -241,26 +256,10 @@ fn own_address() -> Result<SocketAddr> {
 
 /// A download while the flood's sources are banned.
 fn beside_a_dropped_flood() -> Result<f64> {
-    let world = World::new()?;
-    world.route()?;
-    let backend = inside(&world.weir(), || Backend::start("origin"))?;
-    let sections = format!(
-        "kernel: {{ interfaces: [client1, client2], mode: driver, pin: off, guard: {{ syn: off }} }}\n\
-         listeners: [{{ name: web, address: \"0.0.0.0:{PORT}\" }}]\n\
-         routes: [{{ name: all, service: s }}]\n\
-         services: [{{ name: s, upstream: u }}]\n\
-         upstreams: [{{ name: u, targets: [\"{}\"] }}]\n",
-        backend.address
-    );
-    let site = Site::start(world, &sections, &[])?;
+    let (site, _origin, mut stream) = serving("syn: off")?;
     site.weir.ok(&["ban", "add", "0.0.0.0/2", "--force"]);
-    let (address, client) = (own_address()?, site.world.host("client2"));
-    let mut stream = inside(&client, || TcpStream::connect(address))??;
-    let flood = site.flood(&World::weir_address("client2"), PORT, Some(LINUX_OPTIONS))?;
-    while flood.sent() < 500_000 {
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    inside(&client, || download(&mut stream))?
+    let _flood = flooded(&site)?;
+    inside(&site.world.host("client2"), || download(&mut stream))?
 }
 
 /// A VIP whose packets are forwarded.

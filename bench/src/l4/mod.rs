@@ -7,17 +7,12 @@ mod tables;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use weir_l4::{Pool, PoolMember, Wanted};
 use weir_model::{Forward, HashBy, Protocol, Vip};
 
-use crate::environment::Environment;
-use crate::figure::table;
+use crate::figure::Scenario;
 
-/// As it is typed.
-pub(crate) const NAME: &str = "l4";
-pub(crate) const QUESTION: &str =
-    "What does a packet for a VIP cost in the kernel, and what do tables and changes of them?";
 const MISLEADS: &str = "\
 `BPF_PROG_TEST_RUN` has no driver, and the packet is always in the cache. Multiples of the empty \
 program depend on what entering a program costs: 7 ns on some machines, 28 on others whose \
@@ -25,35 +20,21 @@ processors need more protection; the nanoseconds are beside them. Encapsulated p
 by a shell around the program, whose cost is shown and is part of the multiples. Frames over veth \
 carry no interrupts and no DMA, and sender, balancer and receiver share one core.";
 
-/// The parts, each with what it is called behind `l4:`.
-const PARTS: [(&str, &str); 3] = [
-    ("nanoseconds", "Nanoseconds a packet, by `BPF_PROG_TEST_RUN`"),
-    ("live", "Frames over veth and back, one core, over an empty `XDP_TX`"),
-    ("tables", "Tables: to build, to change, to load, to remember flows"),
-];
-
-/// Everything, or one part, in interleaved rounds; the report.
-pub(crate) fn run(part: Option<&str>, rounds: u32) -> Result<String> {
-    if let Some(part) = part.filter(|part| PARTS.iter().all(|(name, _)| name != part)) {
-        let known = PARTS.map(|(name, _)| format!("{NAME}:{name}")).join(", ");
-        bail!("there is no part `{NAME}:{part}`; there are: {known}");
-    }
-    let mut page = format!("## {NAME}\n\n{QUESTION}\n");
-    for (name, title) in PARTS.iter().filter(|(name, _)| part.is_none_or(|part| part == *name)) {
-        eprintln!("bench: {NAME}:{name}: {title}");
-        let figures = match *name {
-            "nanoseconds" => nanoseconds::run(rounds)?,
-            "live" => live::run(rounds)?,
-            _ => tables::run(rounds)?,
-        };
-        page += &table(title, &figures);
-    }
-    page += &format!(
-        "\n{rounds} rounds each, medians. {}\n\nWhere it misleads: {MISLEADS}\n",
-        Environment::read()?
-    );
-    Ok(page)
-}
+pub(crate) const SCENARIO: Scenario = Scenario {
+    name: "l4",
+    question: "What does a packet for a VIP cost in the kernel, and what do tables and changes of them?",
+    misleads: MISLEADS,
+    parts: &[
+        ("nanoseconds", "Nanoseconds a packet, by `BPF_PROG_TEST_RUN`"),
+        ("live", "Frames over veth and back, one core, over an empty `XDP_TX`"),
+        ("tables", "Tables: to build, to change, to load, to remember flows"),
+    ],
+    run: |part, rounds| match part {
+        "nanoseconds" => nanoseconds::run(rounds),
+        "live" => live::run(rounds),
+        _ => tables::run(rounds),
+    },
+};
 
 /// A VIP at port 80.
 pub(crate) fn vip(

@@ -10,7 +10,7 @@ use weir_model::Protocol;
 
 use crate::api::{self, Page};
 use crate::endpoint::{Answer, Endpoint, Port, Request, at_once};
-use crate::{Order, Running};
+use crate::{Order, Running, guard};
 
 pub(crate) const GET: Endpoint = Endpoint {
     method: Method::GET,
@@ -129,6 +129,7 @@ fn explain(running: &Running, request: &Request) -> Answer {
     let mut stages = vec![api::Stage { stage: "ban".to_owned(), decision: ban }];
     let explained = kernel.explain(asked);
     if !is_dropped {
+        stages.extend(guard_stage(kernel, asked));
         stages.extend(
             explained
                 .stages
@@ -138,6 +139,26 @@ fn explain(running: &Running, request: &Request) -> Answer {
     }
     let backend = explained.backend.filter(|_| !is_dropped);
     Answer::json(&api::Explained { stages, backend })
+}
+
+/// What the guard does with SYNs for this destination, if it guards it.
+fn guard_stage(kernel: &Kernel, asked: FlowQuestion) -> Option<api::Stage> {
+    if asked.protocol != Protocol::Tcp {
+        return None;
+    }
+    let is_of = |it: &api::Guarded| {
+        let mut addresses = it.address.split(", ").map(|own| own.trim_end_matches("/tcp"));
+        addresses.any(|own| own.parse() == Ok(asked.destination))
+    };
+    let found = guard::shown(kernel).guarded.into_iter().find(is_of)?;
+    let decision = match (found.state.as_str(), found.answers.as_str()) {
+        ("off", _) => "not guarded".to_owned(),
+        ("attack", "cookies") => "attack: SYNs are answered with cookies".to_owned(),
+        ("attack", _) => "attack: SYNs are challenged until their source has answered".to_owned(),
+        ("watch", _) => "watch: SYNs beyond the limits are dropped".to_owned(),
+        (state, _) => format!("{state}: SYNs are counted"),
+    };
+    Some(api::Stage { stage: "guard".to_owned(), decision })
 }
 
 fn ban_stage(decision: &Decision, dry_run: bool) -> (bool, String) {

@@ -21,7 +21,7 @@ use crate::samples::Samples;
 pub(crate) use crate::tables::Tables;
 use crate::tables::missing;
 pub(crate) use crate::vips::Vips;
-use crate::vips::maps::Maps;
+use crate::vips::maps::{Maps, take};
 use crate::{Attached, Counter, Error};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/weir-xdp.o"));
@@ -197,11 +197,6 @@ fn object(
         }
     }
     loader.load(OBJECT).map_err(|error| Error::of(ATTEMPT, &error))
-}
-
-fn take<T: TryFrom<aya::maps::Map>>(ebpf: &mut Ebpf, name: &str) -> Result<T, Error> {
-    let map = ebpf.take_map(name).ok_or_else(|| missing(name))?;
-    map.try_into().map_err(|_| missing(name))
 }
 
 fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, Error> {

@@ -89,7 +89,6 @@ mod tests {
 
     #[test]
     fn it_is_siphash_1_3() {
-        // By a reference implementation of SipHash-1-3 over the bytes 0 to 39, key 0 to 15.
         let word = |at: u64| u64::from_le_bytes(core::array::from_fn(|i| at as u8 * 8 + i as u8));
         let (source, destination) =
             (Address { high: word(0), low: word(1) }, Address { high: word(2), low: word(3) });
@@ -105,7 +104,7 @@ mod tests {
         let mut v1 = 0x646f72616e646f6d ^ k1;
         let mut v2 = 0x6c7967656e657261 ^ k0;
         let mut v3 = 0x7465646279746573 ^ k1;
-        let mut sip = |v0: &mut u64, v1: &mut u64, v2: &mut u64, v3: &mut u64| {
+        let sip = |v0: &mut u64, v1: &mut u64, v2: &mut u64, v3: &mut u64| {
             *v0 = v0.wrapping_add(*v1);
             *v2 = v2.wrapping_add(*v3);
             *v1 = v1.rotate_left(13);

@@ -58,6 +58,11 @@ pub enum Switch {
     Learn = 1 << 13,
 }
 
+/// Of [`State::offers`]: times, because the driver can know the kernel's (`tcp_timestamps` is 2).
+pub const TIMES: u32 = 1;
+/// Of [`State::offers`]: explicit congestion notification, because the kernel would (`tcp_ecn`).
+pub const ECN: u32 = 2;
+
 /// What is counted of sources, each with a limit of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -104,8 +109,8 @@ pub struct State {
     pub mss: [u32; 2],
     /// The window scale that the kernel will come to when a cookie comes back.
     pub window_scale: u32,
-    /// Whether answers may carry timestamps: `tcp_timestamps` is 2.
-    pub has_timestamps: u32,
+    /// What answers may offer besides: [`TIMES`], [`ECN`].
+    pub offers: u32,
     /// Ticks for which a proof counts.
     pub proven_for: u32,
     /// A second, by [`Kind`], IPv4 and IPv6; 0 is without limit.

@@ -116,7 +116,7 @@ mod tests {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             // One in four packets is of a hundred heavy ones, the others of whoever.
             let random = (seed >> 33) as u32;
-            let source = if random % 4 == 0 { random / 4 % 100 } else { random };
+            let source = if random.is_multiple_of(4) { random / 4 % 100 } else { random };
             let count = super::count(&memory, hash_of(source), 5);
             let exact = exact.entry(source).or_default();
             *exact += 1;

@@ -7,7 +7,7 @@ use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
 use aya_ebpf::helpers::generated::{
     bpf_tcp_gen_syncookie, bpf_tcp_raw_gen_syncookie_ipv4, bpf_tcp_raw_gen_syncookie_ipv6,
 };
-use weir_abi::guard::{State, Switch};
+use weir_abi::guard::{ECN, State, Switch, TIMES};
 use weir_abi::wire::{IPV4_SIZE_MIN, IPV6_SIZE, V4};
 use weir_abi::{Bytes, Drop, End, Packet, Reply, Verdict};
 
@@ -25,6 +25,8 @@ const STAMP_INTERVAL: u64 = 256;
 const WINDOW: u32 = 65_160;
 const FIN: u8 = 1;
 const RST: u8 = 4;
+const ECE: u8 = 0x40;
+const CWR: u8 = 0x80;
 const SYN_ACK: u32 = 0x12;
 /// With the largest segment alone, and with everything.
 const SHORT: u32 = 24;
@@ -32,6 +34,7 @@ const LONG: u32 = 40;
 /// Bits of the time in which the kernel keeps what the client offered.
 const TIME_MASK: u32 = 63;
 const TIME_SACK: u32 = 1 << 4;
+const TIME_ECN: u32 = 1 << 5;
 const NANOSECONDS_A_MILLISECOND: u64 = 1_000_000;
 
 exported! {
@@ -76,7 +79,7 @@ fn cookie(frame: &Frame, notes: &Notes) -> Result<End, End> {
         return Err(ODD);
     }
     header.read_options(size);
-    let answer = Answer::new(state, header, number as u32, is_v4);
+    let answer = Answer::new(state, header, flags, number as u32, is_v4);
     let written = match network {
         14 => answer.write::<14>(frame, is_v4),
         18 => answer.write::<18>(frame, is_v4),
@@ -144,6 +147,7 @@ fn look(frame: &Frame, notes: &Notes, header: &mut Header, size: u32, stamp: boo
 struct Answer {
     number: u32,
     size: u32,
+    flags: u32,
     segment: u32,
     /// SACK, then the kinds of both times; our time; the client's; scale.
     options: [u32; 4],
@@ -151,16 +155,18 @@ struct Answer {
 
 impl Answer {
     #[inline(always)]
-    fn new(state: &State, header: &Header, number: u32, is_v4: bool) -> Self {
+    fn new(state: &State, header: &Header, flags: u8, number: u32, is_v4: bool) -> Self {
         let segment = 0x0204_0000 | state.mss[usize::from(!is_v4)] & 0xffff;
-        if header.has_time() == 0 || state.has_timestamps == 0 {
+        if header.has_time() == 0 || state.offers & TIMES == 0 {
             // Without a time there is no room for what else the client offered.
-            return Self { number, size: SHORT, segment, options: [0; 4] };
+            return Self { number, size: SHORT, flags: SYN_ACK, segment, options: [0; 4] };
         }
+        let has_ecn = state.offers & ECN != 0 && flags & (ECE | CWR) == ECE | CWR;
         let (scale, has_sack) = (header.scale(), header.has_sack() != 0);
         // SAFETY: a helper without arguments.
         let now = (unsafe { bpf_ktime_get_coarse_ns() } / NANOSECONDS_A_MILLISECOND) as u32;
         let offered = scale & 15 | if has_sack { TIME_SACK } else { 0 };
+        let offered = offered | if has_ecn { TIME_ECN } else { 0 };
         let time = now & !TIME_MASK | offered;
         // Not ahead of the clock, or the client would drop what follows.
         let time = if time.wrapping_sub(now) as i32 > 0 { time.wrapping_sub(64) } else { time };
@@ -171,7 +177,8 @@ impl Answer {
         };
         let first = if has_sack { 0x0402_080a } else { 0x0101_080a };
         let options = [first, time, u32::from_be(header.time()), scale];
-        Self { number, size: LONG, segment, options }
+        let flags = SYN_ACK | if has_ecn { u32::from(ECE) } else { 0 };
+        Self { number, size: LONG, flags, segment, options }
     }
 
     /// Turns the packet into the answer.
@@ -181,7 +188,7 @@ impl Answer {
         let tcp = frame.span::<24>(at)?;
         let (ports, theirs) = (tcp.u32::<0>(), tcp.u32::<4>());
         let ports = ports.rotate_left(16);
-        let flags = self.size << 26 | SYN_ACK << 16 | WINDOW;
+        let flags = self.size << 26 | self.flags << 16 | WINDOW;
         let theirs = theirs.wrapping_add(1);
         let sum = sum.add(ports).add(self.number).add(theirs).add(flags).add(self.segment);
         let [a, b, c, d] = self.options;

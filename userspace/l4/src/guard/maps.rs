@@ -4,15 +4,14 @@ use std::net::IpAddr;
 
 use aya::Ebpf;
 use aya::maps::lpm_trie::{Key as Prefix, LpmTrie};
-use aya::maps::{Map, MapData, PerCpuArray, RingBuf};
+use aya::maps::{MapData, PerCpuArray, RingBuf};
 use weir_abi::guard::{Counter, GUARDED_MAX, Guard, Key, LAYOUT, LENGTHS, Mode, State, TOTAL};
 use weir_abi::{Address, Verdict};
 use weir_model::Cidr;
 
 use crate::Error;
 use crate::mapped::Mapped;
-use crate::tables::missing;
-use crate::vips::maps::{CounterValue, address, ip};
+use crate::vips::maps::{CounterValue, address, data, ip, take};
 
 const STATE_WORDS: usize = size_of::<State>() / 4;
 const GUARD_WORDS: usize = size_of::<Guard>() / 4;
@@ -57,7 +56,7 @@ impl Maps {
             step: word(2),
             mss: [word(3), word(4)],
             window_scale: word(5),
-            has_timestamps: word(6),
+            offers: word(6),
             proven_for: word(7),
             limits: std::array::from_fn(|at| word(8 + at)),
             masks: std::array::from_fn(|at| [long(12 + 4 * at), long(14 + 4 * at)]),
@@ -72,7 +71,7 @@ impl Maps {
     /// Writes it, the switches last.
     pub(crate) fn set_state(&self, state: &State) {
         let mut words = vec![0, 0, state.step, state.mss[0], state.mss[1]];
-        words.extend([state.window_scale, state.has_timestamps, state.proven_for]);
+        words.extend([state.window_scale, state.offers, state.proven_for]);
         words.extend(state.limits);
         let longs =
             |words: &mut Vec<u32>, long: u64| words.extend([long as u32, (long >> 32) as u32]);
@@ -165,16 +164,4 @@ fn offender(bytes: &[u8]) -> Option<Cidr> {
     let kind = u32::from_ne_bytes(bytes.get(16..20)?.try_into().ok()?);
     let (four, six) = *LENGTHS.get(kind as usize)?;
     Cidr::new(prefix, if matches!(prefix, IpAddr::V4(_)) { four } else { six })
-}
-
-fn take<T: TryFrom<Map>>(ebpf: &mut Ebpf, name: &str) -> Result<T, Error> {
-    let map = ebpf.take_map(name).ok_or_else(|| missing(name))?;
-    map.try_into().map_err(|_| missing(name))
-}
-
-fn data(ebpf: &mut Ebpf, name: &str) -> Result<MapData, Error> {
-    match ebpf.take_map(name) {
-        Some(Map::Array(map)) => Ok(map),
-        _ => Err(missing(name)),
-    }
 }

@@ -222,7 +222,7 @@ impl Guards {
             step: step(SystemTime::now()),
             mss: [mtu - 40, mtu - 60],
             window_scale: sysctl::window_scale(),
-            has_timestamps: sysctl::has_timestamps().into(),
+            offers: sysctl::offers(),
             proven_for: ticks(settings.proven_for),
             limits,
             masks: masks(),

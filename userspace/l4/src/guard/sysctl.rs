@@ -4,6 +4,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use weir_abi::guard::{ECN, TIMES};
+
 /// Each with what it must be: cookies whether a queue is full or not; times without a random offset.
 const WANTED: [(&str, &str); 2] =
     [("/proc/sys/net/ipv4/tcp_syncookies", "2"), ("/proc/sys/net/ipv4/tcp_timestamps", "2")];
@@ -73,9 +75,13 @@ impl Sysctls {
     }
 }
 
-/// Whether answers may carry times: only then can the driver know what the kernel will make of them.
-pub(crate) fn has_timestamps() -> bool {
-    WANTED.get(1).is_some_and(|(path, wanted)| read(path).is_ok_and(|held| held == *wanted))
+/// What answers may offer, as [`State::offers`](weir_abi::guard::State) has it.
+pub(crate) fn offers() -> u32 {
+    let is = |path, values: &[&str]| read(path).is_ok_and(|held| values.contains(&held.as_str()));
+    let times = if is("/proc/sys/net/ipv4/tcp_timestamps", &["2"]) { TIMES } else { 0 };
+    // On request, or always.
+    let ecn = if is("/proc/sys/net/ipv4/tcp_ecn", &["1", "2"]) { ECN } else { 0 };
+    times | ecn
 }
 
 /// The window scale that the kernel comes to when a cookie comes back: it goes by the largest buffer that

@@ -367,7 +367,8 @@ pub(crate) fn ip(high: u64, low: u64) -> IpAddr {
     IpAddr::V6(Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low))).to_canonical()
 }
 
-fn take<T: TryFrom<Map>>(ebpf: &mut Ebpf, name: &str) -> Result<T, Error> {
+/// Takes a map out of the object.
+pub(crate) fn take<T: TryFrom<Map>>(ebpf: &mut Ebpf, name: &str) -> Result<T, Error> {
     let map = ebpf.take_map(name).ok_or_else(|| missing(name))?;
     map.try_into().map_err(|_| missing(name))
 }
@@ -379,7 +380,8 @@ fn descriptor(ebpf: &Ebpf, name: &str) -> Result<OwnedFd, Error> {
     descriptor.map_err(|error| Error::of(format!("open the map {name}"), &error))
 }
 
-fn data(ebpf: &mut Ebpf, name: &str) -> Result<MapData, Error> {
+/// Takes an array out of the object, to be shared as memory.
+pub(crate) fn data(ebpf: &mut Ebpf, name: &str) -> Result<MapData, Error> {
     match ebpf.take_map(name) {
         Some(Map::Array(map)) => Ok(map),
         _ => Err(missing(name)),
