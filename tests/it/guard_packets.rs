@@ -320,3 +320,103 @@ fn limits_count_sources_and_networks() {
         assert_eq!(count(&|_| "198.18.7.1".to_owned(), 100), 0);
     });
 }
+
+/// Of a VIP go on no more SYNs than its cap, whoever they are of.
+#[test]
+fn a_vip_gets_no_more_than_its_cap() {
+    on_bench(|kernel| {
+        let guard = Guard { vip_syn_rate: 20, ..always() };
+        put(kernel, &guard);
+        let packet = |flags: &str| {
+            let text = format!("eth > ipv4 198.18.0.1 > 203.0.113.1 > tcp 1024 > 80 flags {flags}");
+            packet::build(&text).unwrap()
+        };
+        let step = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() / 8;
+        let number = challenge(&wire_flow(&packet("02")), KEY, step as u32);
+        assert_eq!(run(kernel, &packet(&format!("04 seq {number} ack 0"))).1, "proof");
+        let reasons: Vec<_> = (0..200).map(|_| run(kernel, &packet("02")).1).collect();
+        let count = |what: &str| reasons.iter().filter(|reason| *reason == what).count();
+        // A second may end in between.
+        assert!((1..=80).contains(&count("ipip")), "{reasons:?}");
+        assert_eq!(count("ipip") + count("vip_limit"), 200, "{reasons:?}");
+        // What exists goes on.
+        assert_eq!(run(kernel, &packet("10")).1, "ipip");
+    });
+}
+
+/// What the options of a SYN say: scale, SACK, the client's time; read as RFC 9293 and 7323 have it.
+fn read_options(mut options: &[u8]) -> (u32, bool, Option<u32>) {
+    let (mut scale, mut has_sack, mut time) = (15, false, None);
+    while let [kind, rest @ ..] = options {
+        match (kind, rest) {
+            (0, _) => break,
+            (1, _) => options = rest,
+            (_, [length, ..]) if (2..=options.len()).contains(&usize::from(*length)) => {
+                let (option, behind) = options.split_at((*length).into());
+                match (option[0], option.len()) {
+                    (3, 3) => scale = u32::from(option[2]).min(14),
+                    (4, 2) => has_sack = true,
+                    (8, 10) => time = Some(word(option, 2)),
+                    _ => {}
+                }
+                options = behind;
+            }
+            _ => break,
+        }
+    }
+    (scale, has_sack, time)
+}
+
+/// Any bytes may stand where options do.
+#[test]
+fn random_options_are_read_as_a_plain_reader_does() {
+    on_bench(|kernel| {
+        put(kernel, &always());
+        let mut seed = 7u64;
+        let mut next = |below: u64| {
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) % below
+        };
+        let (mut with_times, mut plain) = (0, 0);
+        for round in 0..20_000 {
+            let size = (next(11) * 4) as usize;
+            let mut options = Vec::new();
+            while options.len() < size {
+                match next(8) {
+                    0 => options.push(next(256) as u8),
+                    1 => options.push(1),
+                    2 => options.extend([2, 4, 5, 180]),
+                    3 => options.extend([3, 3, next(20) as u8]),
+                    4 => options.extend([4, 2]),
+                    5 => options.extend([next(256) as u8, next(12) as u8, next(256) as u8]),
+                    _ => options.extend([8, 10, 0, 0, 0, next(256) as u8, 0, 0, 0, 0]),
+                }
+            }
+            options.truncate(size);
+            let digits: String = options.iter().map(|byte| format!("{byte:02x}")).collect();
+            let more = if digits.is_empty() { String::new() } else { format!("options {digits}") };
+            let text = format!(
+                "eth > ipv4 198.18.0.1 > 10.9.1.1 > tcp 1024 > 80 flags 02 seq 5 ack 0 {more}"
+            );
+            let syn = packet::build(&text).unwrap();
+            let (_, out) = kernel.test_run(&syn).unwrap();
+            let what = format!("round {round}: {digits}");
+            let tcp = answer(&syn, &out, 14, &what);
+            let (scale, has_sack, time) = read_options(&options);
+            match time {
+                None => {
+                    assert_eq!(tcp.len(), 24, "{what}");
+                    plain += 1;
+                }
+                Some(time) => {
+                    let bits = scale | u32::from(has_sack) << 4;
+                    assert_eq!((word(&tcp, 32), word(&tcp, 28) & 63), (time, bits), "{what}");
+                    with_times += 1;
+                }
+            }
+        }
+        assert!(with_times > 5_000 && plain > 3_000, "{with_times} {plain}");
+    });
+}

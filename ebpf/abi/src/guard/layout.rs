@@ -167,9 +167,6 @@ pub struct Counter {
     pub fragments: [u32; 2],
 }
 
-/// Of [`Counter`].
-pub const COUNTER_WORDS: usize = size_of::<Counter>() / 8;
-
 /// Who is counted one by one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]

@@ -14,6 +14,8 @@ const HEADER_SIZE_MAX: u32 = 60;
 /// Options that are looked at: all that fit if each is a filling.
 const OPTIONS_MAX: u32 = 40;
 
+const SCALE_MAX: u32 = 14;
+
 /// A TCP header, and what its options say. In a map, where the verifier does not follow what a loop
 /// finds: else it would look at every order of options there is.
 #[repr(C)]
@@ -95,7 +97,7 @@ impl Header {
             self.set_sack(1);
             self.set_time_known(1);
             self.set_time(self.raw(28));
-            self.set_scale(self.word(36) & 0xff);
+            self.set_offered_scale(self.word(36) & 0xff);
             return;
         }
         self.set_at(HEADER_SIZE);
@@ -117,7 +119,7 @@ impl Header {
                 break;
             }
             match (kind, length) {
-                (3, 3) => self.set_scale(self.byte(at + 2).into()),
+                (3, 3) => self.set_offered_scale(self.byte(at + 2).into()),
                 (4, 2) => self.set_sack(1),
                 (8, 10) => {
                     let bytes = [2, 3, 4, 5].map(|more| self.byte(at + more));
@@ -128,10 +130,12 @@ impl Header {
             }
             self.set_at(at + length);
         }
-        if self.scale() > 14 && self.scale() != Self::NO_SCALE {
-            // As RFC 7323 has it.
-            self.set_scale(14);
-        }
+    }
+
+    /// More than 14 counts as 14 (RFC 7323, 2.3).
+    #[inline(always)]
+    fn set_offered_scale(&mut self, scale: u32) {
+        self.set_scale(if scale > SCALE_MAX { SCALE_MAX } else { scale });
     }
 
     #[inline(always)]
