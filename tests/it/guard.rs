@@ -352,7 +352,7 @@ fn sources_over_a_limit_are_dropped_and_banned() {
     let flood = guarded.flood(&frame("16.0.0.1", "03"), 0, Some(20_000));
     guarded.weir.wait_until("a ban", |status| status["kernel"]["bans"] == 1);
     assert!(guarded.request(four()).is_some());
-    assert!(guarded.packets("source_limit") > 10_000);
+    assert!(guarded.packets("source_limit") > 1_000);
     drop(flood);
     let list = guarded.weir.ok(&["ban", "list"]);
     assert!(list.contains("16.0.0.1/32") && list.contains("rule guard"), "{list}");

@@ -79,7 +79,9 @@ fn http_is_probed_and_served_over_the_vip() {
     }
     let port = 8080;
     let sections = probed("ipip", "type: http, path: /health");
+    // A busy machine is no dead backend.
     let sections = sections
+        .replace("timeout: 500ms, rise: 1, fall: 2", "timeout: 3s, rise: 1, fall: 20")
         .replace(&format!("{VIP}:{PORT}/tcp"), &format!("{VIP}:{port}/tcp"))
         .replace(&format!("[{VIP6}]:{PORT}/tcp"), &format!("[{VIP6}]:{port}/tcp"));
     let vips = Vips::start(&sections);
