@@ -88,13 +88,24 @@ fn who_was_down_is_still_down_after_a_restart() {
 /// The address is a VIP on all ports but one, where a listener of this host is; and it can be moved.
 #[test]
 fn a_vip_and_listeners_share_an_address_and_move() {
-    if !(need::root() && need::tool("ethtool")) {
-        return;
+    if need::root() && need::tool("ethtool") {
+        share_an_address_and_move("");
     }
+}
+
+/// The same while both are attacked: SYNs are challenged there, and get cookies here.
+#[test]
+fn a_vip_that_is_attacked_moves() {
+    if need::root() && need::tool("ethtool") {
+        share_an_address_and_move(", guard: { syn: always }");
+    }
+}
+
+fn share_an_address_and_move(guard: &str) {
     let four: Vec<_> =
         BACKENDS.iter().map(|name| format!("\"{}:{PORT}\"", World::address(name))).collect();
     let sections = format!(
-        "kernel: {{ interfaces: [client1, client2, backend1, backend2, backend3], mode: driver, pin: off }}\n\
+        "kernel: {{ interfaces: [client1, client2, backend1, backend2, backend3], mode: driver, pin: off{guard} }}\n\
          vips: [{{ name: all, address: \"{VIP}:*/tcp\", upstream: four, forward: nat, idle: 60s }}]\n\
          listeners: [{{ name: web, address: \"0.0.0.0:8000\" }}]\n\
          upstreams: [{{ name: four, targets: [{}] }}]\n",

@@ -138,8 +138,8 @@ struct Met {
     failed: f64,
     /// Milliseconds to connect.
     p99: f64,
-    /// Megabytes a second, before the flood and in it.
-    downloads: [f64; 2],
+    /// Megabytes a second: before the flood; in it; in it, of a connection that began in it.
+    downloads: [f64; 3],
 }
 
 /// A listener of this host, with a guard and without.
@@ -158,7 +158,7 @@ pub(crate) fn listener(rounds: u32) -> Result<Vec<Figure>> {
     }
     let of = |all: &[Met], what: fn(&Met) -> f64| all.iter().map(what).collect::<Vec<f64>>();
     let lost = guarded.iter().zip(&dropped).map(|(met, beside)| {
-        let [_, during] = met.downloads;
+        let [_, during, _] = met.downloads;
         100.0 - during / beside * 100.0
     });
     let lost = lost.collect();
@@ -177,12 +177,24 @@ pub(crate) fn listener(rounds: u32) -> Result<Vec<Figure>> {
         });
         let download = format!("a download of an established connection, {name}");
         figures.push(Figure::of(download, of(all, |met| met.downloads[1]), "MB/s"));
+        let fresh = format!("the same of one that began under the flood, {name}");
+        figures.push(Figure::of(fresh, of(all, |met| met.downloads[2]), "MB/s"));
     }
     figures.extend([
-        Figure::of("the same without a flood", of(&guarded, |met| met.downloads[0]), "MB/s"),
+        Figure::of(
+            "a download of an established connection without a flood",
+            of(&guarded, |met| met.downloads[0]),
+            "MB/s",
+        ),
         Figure::of("the same beside a flood that is dropped at once", dropped, "MB/s"),
         Figure::of("what the guarded one loses of that", lost, "%").at_most(5.0),
     ]);
+    let ratio = |(guarded, unguarded): (&Met, &Met)| {
+        100.0 - guarded.downloads[2] / unguarded.downloads[2] * 100.0
+    };
+    let slower = guarded.iter().zip(&unguarded).map(ratio).collect();
+    let what = "how much slower the one that began under the flood is guarded";
+    figures.push(Figure::of(what, slower, "%").at_most(5.0));
     Ok(figures)
 }
 
@@ -226,10 +238,16 @@ fn meet(guard: &str) -> Result<Met> {
     let rate = (flood.sent() - from) as f64 / began.elapsed().as_secs_f64() / 1e6;
     // One that is cut is as slow as can be.
     let during = inside(&client, || download(&mut stream))?.unwrap_or(0.0);
+    let fresh = inside(&client, || download(&mut TcpStream::connect(address)?))?.unwrap_or(0.0);
     drop(flood);
     let is_guarded = !guard.contains("off");
     ensure!(is_guarded == (site.packets("syn_cookie") > 0), "cookies with {guard}");
-    Ok(Met { rate, failed: 100.0 - seen.share(), p99: seen.p99(), downloads: [alone, during] })
+    Ok(Met {
+        rate,
+        failed: 100.0 - seen.share(),
+        p99: seen.p99(),
+        downloads: [alone, during, fresh],
+    })
 }
 
 /// Gives the balancer a way for its answers to whoever the flood pretends to be.

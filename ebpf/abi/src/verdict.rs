@@ -209,6 +209,8 @@ impl End {
     pub const SERVE: Self = Self(u64::MAX - 1);
     /// No end yet: it is on its way to a backend.
     pub const FORWARD: Self = Self(u64::MAX - 2);
+    /// No end yet: with it a connection begins, though it is no SYN.
+    pub const BEGIN: Self = Self(u64::MAX - 3);
 
     /// [`End::kind`] of [`Verdict::Pass`].
     pub const PASS: u8 = 0;

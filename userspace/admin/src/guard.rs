@@ -1,7 +1,7 @@
-//! `GET /guard`, `POST /guard/{name}/set?to=`, `POST /guard/learn?on=`: the flood guard.
+//! `GET /guard`, `POST /guard/set/{name}?to=`, `POST /guard/learn?seconds=`: the flood guard.
 
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hyper::{Method, StatusCode};
 use weir_l4::{GuardSetting, GuardStats, GuardedStats, Kernel, suggest};
@@ -9,6 +9,9 @@ use weir_l4::{GuardSetting, GuardStats, GuardedStats, Kernel, suggest};
 use crate::Running;
 use crate::api::{self, Done};
 use crate::endpoint::{Answer, Endpoint, Port, Request, at_once};
+
+/// How long what was learnt is kept for who asked.
+const LATE: Duration = Duration::from_secs(30);
 
 pub(crate) const GET: Endpoint = Endpoint {
     method: Method::GET,
@@ -31,10 +34,11 @@ pub(crate) const LEARN: Endpoint = Endpoint {
     method: Method::POST,
     path: "/guard/learn",
     port: Port::Admin,
-    summary: "note the most that is seen of traffic with `?on=1`, end that with `?on=0`; answers what was \
-              seen so far, and limits that nothing of it would have come near",
+    summary: "note the most that is seen of traffic for `?seconds=`, end that without; answers what was seen \
+              so far, and limits that nothing of it would have come near",
     answer: |running, request| {
-        at_once(with_kernel(&running, |kernel| learn(kernel, request.flag("on"))))
+        let seconds = request.parameter("seconds").and_then(|text| text.parse().ok());
+        at_once(with_kernel(&running, |kernel| learn(kernel, seconds)))
     },
 };
 
@@ -96,8 +100,10 @@ fn set(running: &Rc<Running>, request: &Request) -> Answer {
     })
 }
 
-fn learn(kernel: &Kernel, is_on: bool) -> Answer {
-    let seen = kernel.learn_guard(is_on).unwrap_or_default();
+fn learn(kernel: &Kernel, seconds: Option<u32>) -> Answer {
+    // Who asked comes back for it, a little late perhaps.
+    let until = seconds.map(|it| Instant::now() + Duration::from_secs(it.into()) + LATE);
+    let seen = kernel.learn_guard(until).unwrap_or_default();
     let limits = suggest(&seen);
     Answer::json(&api::Learned {
         syn_rate: api::Rate { seen: seen.syns.round() as u64, limit: limits.syn_rate.into() },

@@ -95,7 +95,7 @@ impl Guards {
         match *self {}
     }
 
-    pub(crate) fn learn(&mut self, _is_on: bool) -> Option<GuardSeen> {
+    pub(crate) fn learn(&mut self, _until: Option<Instant>) -> Option<GuardSeen> {
         match *self {}
     }
 

@@ -9,8 +9,10 @@ pub struct Guarded {
     pub name: String,
     /// Where clients send to.
     pub address: String,
-    /// Whether sockets of this host answer.
+    /// Whether sockets of this host answer what begins now.
     pub is_local: bool,
+    /// Whether it is a VIP: then what began earlier may go elsewhere.
+    pub is_vip: bool,
     /// Its numbers in the kernel's maps: one an address.
     pub numbers: Vec<u16>,
 }

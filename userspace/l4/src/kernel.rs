@@ -179,10 +179,11 @@ impl Kernel {
         lock(&self.guards).set(name, setting)
     }
 
-    /// Begins to note the most that is seen of traffic, or ends it; what was seen so far.
+    /// Begins to note the most that is seen of traffic, for no longer than until then, or ends it; what was
+    /// seen so far.
     #[must_use]
-    pub fn learn_guard(&self, is_on: bool) -> Option<GuardSeen> {
-        lock(&self.guards).learn(is_on)
+    pub fn learn_guard(&self, until: Option<Instant>) -> Option<GuardSeen> {
+        lock(&self.guards).learn(until)
     }
 
     /// Sources that have stayed over a limit since the last call.

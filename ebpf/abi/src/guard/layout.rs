@@ -131,14 +131,26 @@ pub struct State {
     pub peaks: [u32; 2],
 }
 
+/// Where connections to a VIP or listener end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Place {
+    /// At backends: SYNs are challenged.
+    Elsewhere = 0,
+    /// At sockets of this host, all of them: SYNs get cookies, and nobody else gets in.
+    Here = 1,
+    /// Those that begin now end here, others elsewhere: SYNs get cookies.
+    Both = 2,
+}
+
 /// How a VIP or listener is guarded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Guard {
     /// [`Mode`].
     pub mode: u32,
-    /// Whether sockets of this host answer: cookies, not challenges.
-    pub is_local: u32,
+    /// Of [`Place`].
+    pub place: u32,
     /// SYNs a second and CPU that go on to backends; 0 is without limit.
     pub cap: u32,
     /// No more than a filling.

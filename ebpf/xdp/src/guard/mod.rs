@@ -9,7 +9,7 @@ mod socket;
 mod stray;
 mod tcp;
 
-use weir_abi::guard::{Mode, Switch, TOTAL, is_reflected, is_sane};
+use weir_abi::guard::{Mode, Place, Switch, TOTAL, is_reflected, is_sane};
 use weir_abi::wire::{PROTOCOL_TCP, PROTOCOL_UDP};
 use weir_abi::{Bytes, Drop, End, Flow, Packet, Shape};
 
@@ -58,7 +58,7 @@ fn source(frame: &Frame, notes: &Notes) -> Result<End, End> {
 
 /// What there is to say of a packet for a VIP or listener.
 #[inline(always)]
-pub fn destination(frame: &Frame, notes: &Notes) -> Result<(), End> {
+pub fn destination(frame: &Frame, notes: &mut Notes) -> Result<(), End> {
     let Notes { flow, way, .. } = notes;
     if flow.protocol == PROTOCOL_UDP {
         return datagram(flow);
@@ -69,6 +69,10 @@ pub fn destination(frame: &Frame, notes: &Notes) -> Result<(), End> {
     }
     match End(weir_guard(frame.0, notes)) {
         End::GO_ON => Ok(()),
+        End::BEGIN => {
+            notes.way.is_new = true;
+            Ok(())
+        }
         end => Err(end),
     }
 }
@@ -107,13 +111,15 @@ fn guard(frame: &Frame, notes: &Notes) -> Result<End, End> {
     if maps::is_allowed(notes.flow.source) {
         return Ok(End::GO_ON);
     }
-    let end = match (way.is_new, guard.is_local != 0, guard.mode == Mode::Attack as u32) {
-        (true, is_local, is_attack) => syn(frame, notes, guard.cap, is_local, is_attack),
-        (false, true, _) => End(stray::weir_stray(frame.0, notes)),
-        (false, false, _) => challenge::proof(frame, notes),
+    let (is_elsewhere, is_attack) =
+        (guard.place == Place::Elsewhere as u32, guard.mode == Mode::Attack as u32);
+    let end = match way.is_new {
+        true => syn(frame, notes, guard.cap, !is_elsewhere, is_attack),
+        false if is_elsewhere => challenge::proof(frame, notes),
+        false => End(stray::weir_stray(frame.0, notes)),
     };
     match end.kind() {
-        _ if end == End::GO_ON => {}
+        _ if end == End::GO_ON || end == End::BEGIN => {}
         End::DROP if end != End::dropped(Drop::Proof) => counter.dropped += 1,
         End::REPLY => counter.answered += 1,
         _ => {}

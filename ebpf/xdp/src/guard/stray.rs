@@ -4,6 +4,7 @@
 use aya_ebpf::helpers::generated::{
     bpf_tcp_raw_check_syncookie_ipv4, bpf_tcp_raw_check_syncookie_ipv6,
 };
+use weir_abi::guard::Place;
 use weir_abi::wire::V4;
 use weir_abi::{Bytes, Drop, End, Flow, Packet};
 
@@ -35,7 +36,19 @@ fn stray(frame: &Frame, notes: &Notes) -> Result<End, End> {
     if state != LISTEN && state != NONE {
         return Ok(End::GO_ON);
     }
-    let Some(counter) = maps::counter(notes.way.vip) else { return Ok(End::GO_ON) };
+    let (Some(counter), Some(guard)) = (maps::counter(notes.way.vip), maps::guard(notes.way.vip))
+    else {
+        return Ok(End::GO_ON);
+    };
+    if guard.place == Place::Both as u32 {
+        // Only the cookie that comes back is known to be for here.
+        return Ok(if flags & ACK != 0 && is_cookie(frame, notes) {
+            counter.proven += 1;
+            End::BEGIN
+        } else {
+            End::GO_ON
+        });
+    }
     if flags & RST != 0 || flags & (FIN | ACK) == FIN {
         if Window(&mut counter.resets).is_over(RESETS_MAX) {
             refuse(flow.source, Drop::StrayReset, false)?;

@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use aya::Ebpf;
 use aya::maps::lpm_trie::{Key as Prefix, LpmTrie};
 use aya::maps::{MapData, PerCpuArray, RingBuf};
-use weir_abi::guard::{Counter, GUARDED_MAX, Guard, Key, LAYOUT, LENGTHS, Mode, State, TOTAL};
+use weir_abi::guard::{
+    Counter, GUARDED_MAX, Guard, Key, LAYOUT, LENGTHS, Mode, Place, State, TOTAL,
+};
 use weir_abi::{Address, Verdict};
 use weir_model::Cidr;
 
@@ -94,13 +96,13 @@ impl Maps {
     /// How a number is guarded.
     pub(crate) fn guard(&self, number: u16) -> Guard {
         let word = |at: u32| self.guards.words().load(u32::from(number) * GUARD_WORDS as u32 + at);
-        Guard { mode: word(0), is_local: word(1), cap: word(2), unused: 0 }
+        Guard { mode: word(0), place: word(1), cap: word(2), unused: 0 }
     }
 
     /// Writes it, the mode last.
-    pub(crate) fn set_guard(&self, number: u16, mode: Mode, is_local: bool, cap: u32) {
+    pub(crate) fn set_guard(&self, number: u16, mode: Mode, place: Place, cap: u32) {
         let base = u32::from(number) * GUARD_WORDS as u32;
-        self.guards.words().store(base + 1, is_local.into());
+        self.guards.words().store(base + 1, place as u32);
         self.guards.words().store(base + 2, cap);
         self.guards.words().publish(base, mode as u32);
     }

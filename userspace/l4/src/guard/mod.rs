@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-use weir_abi::guard::{Counter, KINDS, Mode, State, Switch, masks};
+use weir_abi::guard::{Counter, KINDS, Mode, Place, State, Switch, masks};
 use weir_guard::{Machine, Meter, Seen, Setting, level};
 use weir_model::{Cidr, Guard, RuleMode, SynGuard};
 
@@ -39,7 +39,8 @@ pub(crate) struct Guards {
     /// Of all of them together.
     meter: Meter,
     allowed: Vec<Cidr>,
-    learning: Option<Seen>,
+    /// What was seen, and when nobody asks any more.
+    learning: Option<(Seen, Instant)>,
     interfaces: Vec<String>,
     /// Told once.
     cannot_raise: bool,
@@ -79,7 +80,7 @@ impl Guards {
             let held = before.remove(&guarded.name);
             let gone = held.iter().flat_map(|it| &it.guarded.numbers);
             for &number in gone.filter(|number| !guarded.numbers.contains(number)) {
-                self.maps.set_guard(number, Mode::Off, false, 0);
+                self.maps.set_guard(number, Mode::Off, Place::Elsewhere, 0);
             }
             let (machine, meter, rate) = match held {
                 Some(held) => (held.machine, held.meter, held.rate),
@@ -91,7 +92,7 @@ impl Guards {
             self.guarded.push(Watched { guarded, machine, meter, rate });
         }
         for number in before.values().flat_map(|it| &it.guarded.numbers) {
-            self.maps.set_guard(*number, Mode::Off, false, 0);
+            self.maps.set_guard(*number, Mode::Off, Place::Elsewhere, 0);
         }
         self.overrides.retain(|name, _| self.guarded.iter().any(|it| it.guarded.name == *name));
         self.settings = settings.clone();
@@ -104,6 +105,9 @@ impl Guards {
     /// Looks at rates, changes modes; what has changed. A few times a second.
     pub(crate) fn tick(&mut self, now: Instant, wall: SystemTime) -> Vec<GuardChange> {
         self.maps.set_step(step(wall));
+        if self.learning.is_some_and(|(_, until)| now >= until) {
+            self.learn(None);
+        }
         let rate = self.meter.look(self.maps.total().syns, now);
         // Where all of them together are too few, each is: no need to look at thousands.
         let is_quiet = self.guarded.len() > FEW
@@ -132,7 +136,7 @@ impl Guards {
             }
         };
         watched.rate = rate;
-        if let Some(seen) = &mut self.learning {
+        if let Some((seen, _)) = &mut self.learning {
             seen.syns = seen.syns.max(rate);
         }
         let before = watched.machine.on_rate(rate, &self.settings, setting, now)?;
@@ -171,9 +175,14 @@ impl Guards {
             mode => mode,
         };
         let Some(watched) = self.guarded.get(at) else { return };
+        let place = match (is_local, watched.guarded.is_vip) {
+            (false, _) => Place::Elsewhere,
+            (true, false) => Place::Here,
+            (true, true) => Place::Both,
+        };
         let cap = a_cpu(self.settings.vip_syn_rate);
         for &number in &watched.guarded.numbers {
-            self.maps.set_guard(number, mode, is_local, cap);
+            self.maps.set_guard(number, mode, place, cap);
         }
     }
 
@@ -283,15 +292,13 @@ impl Guards {
         true
     }
 
-    /// Begins to note the most that is seen, or ends it; what was seen so far.
-    pub(crate) fn learn(&mut self, is_on: bool) -> Option<Seen> {
-        let mut seen = self.learning.take();
-        if let Some(seen) = &mut seen {
+    /// Begins to note the most that is seen, for no longer than that, or ends it; what was seen so far.
+    pub(crate) fn learn(&mut self, until: Option<Instant>) -> Option<Seen> {
+        let seen = self.learning.take().map(|(mut seen, _)| {
             [seen.source_packets, seen.source_syns] = self.maps.state().peaks;
-        }
-        if is_on {
-            self.learning = Some(seen.unwrap_or_default());
-        }
+            seen
+        });
+        self.learning = until.map(|until| (seen.unwrap_or_default(), until));
         self.write_state();
         seen
     }

@@ -223,12 +223,13 @@ impl Vips {
                 name: vip.name.clone(),
                 address: vip.to_string(),
                 is_local: self.local.contains(&vip.name),
+                is_vip: true,
                 numbers: number(&vip_key(vip)).into_iter().collect(),
             })
             .collect();
         for (name, address) in &self.listeners {
             let number = number(&(address.ip(), address.port(), TCP));
-            match all.iter_mut().find(|it| it.is_local && it.name == *name) {
+            match all.iter_mut().find(|it| !it.is_vip && it.name == *name) {
                 Some(known) => {
                     known.address += &format!(", {address}");
                     known.numbers.extend(number);
@@ -237,6 +238,7 @@ impl Vips {
                     name: name.clone(),
                     address: address.to_string(),
                     is_local: true,
+                    is_vip: false,
                     numbers: number.into_iter().collect(),
                 }),
             }

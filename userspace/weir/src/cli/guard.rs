@@ -68,10 +68,10 @@ pub(crate) fn text(guard: &Guard) -> String {
 
 /// Watches traffic for a while, then tells limits that nothing of it would have come near.
 fn learn(seconds: u64, instance: &Instance) -> Result<ExitCode> {
-    let ask_for = |is_on: u8| -> Result<Learned> {
-        ask(instance, Method::POST, &format!("/guard/learn?on={is_on}"), Body::None)
+    let ask_for = |query: &str| -> Result<Learned> {
+        ask(instance, Method::POST, &format!("/guard/learn{query}"), Body::None)
     };
-    ask_for(1)?;
+    ask_for(&format!("?seconds={seconds}"))?;
     let (began, whole) = (Instant::now(), Duration::from_secs(seconds));
     let progress = indicatif::ProgressBar::new(seconds)
         .with_style(indicatif::ProgressStyle::with_template("watching {pos}/{len} s {wide_bar}")?);
@@ -80,7 +80,7 @@ fn learn(seconds: u64, instance: &Instance) -> Result<ExitCode> {
         progress.set_position(began.elapsed().as_secs());
     }
     progress.finish_and_clear();
-    let learned = ask_for(0)?;
+    let learned = ask_for("")?;
     print(instance, &learned, |learned| {
         let rows = [
             ("syn-rate", "a VIP or listener", &learned.syn_rate),
