@@ -229,17 +229,20 @@ fn acks_and_resets_of_nobody_do_not_get_in_and_connections_go_on() {
     for (flags, reason) in
         [("10", "bad_ack"), ("18", "bad_ack"), ("04", "stray_reset"), ("01", "stray_reset")]
     {
-        let before = guarded.packets(reason);
+        let before = (guarded.packets(reason), guarded.packets("clean"));
         let frame = format!("ipv4 16.0.0.1 > {to} > tcp 40000 > {LISTENER} flags {flags}");
-        let sent = {
-            let flood = guarded.flood(&frame, ALL, None);
-            while flood.sent() < 100_000 {
-                assert!(guarded.request(four()).is_some());
-            }
-            flood.stop()
-        };
-        let dropped = guarded.packets(reason) - before;
-        assert!(dropped >= sent * 9 / 10, "{flags}: {dropped} of {sent}");
+        let flood = guarded.flood(&frame, ALL, None);
+        while flood.sent() < 100_000 {
+            assert!(guarded.request(four()).is_some());
+        }
+        drop(flood);
+        // A veth that is full loses some before; what passes is the client's, and a few resets a second.
+        let dropped = guarded.packets(reason) - before.0;
+        let passed = guarded.packets("clean") - before.1;
+        assert!(
+            dropped > 50_000 && passed < dropped / 10,
+            "{flags}: {dropped} dropped, {passed} passed"
+        );
     }
     held.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     held.set_read_timeout(Some(PATIENCE)).unwrap();
