@@ -21,6 +21,8 @@ use pool::Table;
 
 /// As IP numbers it.
 const TCP: u8 = 6;
+/// Addresses of listeners that stand in the directory: beside them all VIPs have room.
+const LISTENING_MAX: usize = 4_096;
 /// Between two questions for the neighbours of backends, seconds.
 const WAKE_INTERVAL: u64 = 15;
 
@@ -89,9 +91,7 @@ impl Vips {
 
     /// Puts in force what is wanted; what does not change is not touched.
     pub(crate) fn apply(&mut self, wanted: &Wanted, now: Instant) -> Result<(), Error> {
-        let is_guarded = wanted.guard.syn != SynGuard::Off;
-        let listeners =
-            if is_guarded || has_all_ports(wanted) { listening(wanted) } else { Vec::new() };
+        let listeners = self.listening(wanted);
         let is_nothing = wanted.vips.is_empty() && listeners.is_empty();
         if is_nothing && self.entries.is_empty() && self.is_adopted {
             return Ok(());
@@ -212,6 +212,24 @@ impl Vips {
         entries.sort_unstable_by_key(|entry| (entry.high, entry.low, entry.key));
         entries.dedup_by_key(|entry| (entry.high, entry.low, entry.key));
         Ok(entries)
+    }
+
+    /// Listeners of this host that the directory is to have: they stand before VIPs of all ports, and can
+    /// be guarded.
+    fn listening(&self, wanted: &Wanted) -> Vec<(String, SocketAddr)> {
+        if wanted.guard.syn == SynGuard::Off && !has_all_ports(wanted) {
+            return Vec::new();
+        }
+        let mut all = listening(wanted);
+        let room = (VIPS_MAX as usize).saturating_sub(wanted.vips.len()).min(LISTENING_MAX);
+        if all.len() > room {
+            if self.listeners.len() != room {
+                let count = all.len();
+                tracing::warn!("listeners have {count} addresses: {room} of them are guarded");
+            }
+            all.truncate(room);
+        }
+        all
     }
 
     /// What can be guarded: VIPs, and listeners by name.
