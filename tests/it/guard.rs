@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use weir_tests::balancer::Balancer;
+use weir_tests::client::Client;
 use weir_tests::flood::{Flooding, LINUX_OPTIONS, mac};
 use weir_tests::need;
 use weir_tests::world::{Process, World, inside};
@@ -258,6 +259,13 @@ fn a_killed_process_leaves_nothing_changed_for_long() {
     let guarded = Guarded::start("syn: always");
     guarded.wait_for("attack");
     assert_eq!(guarded.sysctls(), ["2", "2"]);
+    // Whoever else sets them while they are needed does not break connections for long.
+    set_sysctl(&guarded.world.weir(), "tcp_timestamps", "1");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while guarded.sysctls() != ["2", "2"] {
+        assert!(Instant::now() < deadline, "{:?}", guarded.sysctls());
+        std::thread::sleep(Duration::from_millis(20));
+    }
     let state = guarded.weir.file("state");
     guarded.weir.signal(nix::sys::signal::Signal::SIGKILL);
     let sections = Guarded::sections("");
@@ -330,6 +338,40 @@ fn a_vip_by_ipip_is_defended() {
 #[test]
 fn a_vip_by_l2_is_defended() {
     a_vip_is_defended("l2");
+}
+
+/// A VIP and a listener of one name are two, also in metrics, and both follow `guard set`.
+#[test]
+fn a_vip_and_a_listener_may_have_one_name() {
+    if !(need::root() && need::tool("ethtool")) {
+        return;
+    }
+    let world = World::new().unwrap();
+    let sections = format!(
+        "{}vips: [{{ name: web, address: \"{VIP}:80\", upstream: u }}]\n\
+         upstreams: [{{ name: u, targets: [\"{}:80\"] }}]\n",
+        Guarded::sections(""),
+        World::address("backend1")
+    );
+    let weir = Balancer::start_in(Some(&world.weir()), &sections);
+    weir.ok(&["guard", "set", "web", "attack"]);
+    for _ in 0..2 {
+        weir.wait_until("both are attacked", |status| {
+            let all = status["guard"]["guarded"].as_array().unwrap();
+            let kinds: Vec<_> = all.iter().map(|it| it["kind"].as_str().unwrap()).collect();
+            kinds == ["vip", "listener"] && all.iter().all(|it| it["state"] == "attack")
+        });
+        // A reload keeps both.
+        weir.ok(&["reload"]);
+    }
+    let address = weir.status_address();
+    let page = inside(&world.weir(), || Client::connect(address).get("/metrics").text()).unwrap();
+    let mut seen = BTreeSet::new();
+    for line in page.lines().filter(|line| line.starts_with("weir_guard_")) {
+        let series = line.rsplit_once(' ').unwrap().0;
+        assert!(seen.insert(series.to_owned()), "{series} stands there twice");
+    }
+    assert!(seen.len() >= 18, "{seen:?}");
 }
 
 /// A source over its limit is dropped, told of and banned; others and those that are allowed are not.

@@ -202,6 +202,8 @@ pub struct Guard {
 pub struct Guarded {
     /// The VIP's name, or the listener's.
     pub name: String,
+    /// `vip` or `listener`, of which one may be called like the other.
+    pub kind: String,
     /// Where clients send to.
     pub address: String,
     /// How SYNs are answered under attack: `cookies` for sockets of this host, or `challenges`.

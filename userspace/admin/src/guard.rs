@@ -59,6 +59,7 @@ pub(crate) fn shown(kernel: &Kernel) -> api::Guard {
 fn one(stats: GuardedStats) -> api::Guarded {
     api::Guarded {
         name: stats.name,
+        kind: if stats.is_vip { "vip" } else { "listener" }.to_owned(),
         address: stats.address,
         answers: if stats.is_local { "cookies" } else { "challenges" }.to_owned(),
         state: stats.mode.to_owned(),

@@ -142,13 +142,16 @@ fn guard(running: &Running, page: &mut Page) {
     page.family(STATE, "gauge", "1 for the state that a VIP or listener is in.");
     for it in &guard.guarded {
         for state in ["off", "calm", "watch", "attack"] {
-            let labels: [(&str, &dyn Display); 2] = [("guard", &it.name), ("state", &state)];
+            let labels: [(&str, &dyn Display); 3] =
+                [("guard", &it.name), ("kind", &it.kind), ("state", &state)];
             page.sample(STATE, &labels, u8::from(it.state == state));
         }
     }
     for (name, kind, help, value) in METRICS {
         page.family(name, kind, help);
-        guard.guarded.iter().for_each(|it| page.sample(name, &[("guard", &it.name)], value(it)));
+        for it in &guard.guarded {
+            page.sample(name, &[("guard", &it.name), ("kind", &it.kind)], value(it));
+        }
     }
     const TRIED: &str = "weir_guard_tried_total";
     page.family(TRIED, "counter", "Packets that a dry-run let pass, by what it would have done.");

@@ -54,6 +54,8 @@ pub struct GuardedStats {
     pub address: String,
     /// Whether sockets of this host answer: SYNs get cookies, else challenges.
     pub is_local: bool,
+    /// Whether it is a VIP, else a listener.
+    pub is_vip: bool,
     /// `off`, `calm`, `watch` or `attack`.
     pub mode: &'static str,
     /// What the operator set: `auto`, `attack` or `off`.

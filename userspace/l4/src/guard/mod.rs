@@ -74,10 +74,12 @@ impl Guards {
 
     /// Puts settings in force for these VIPs and listeners, and no others.
     pub(crate) fn apply(&mut self, settings: &Guard, guarded: Vec<Guarded>, now: Instant) {
-        let mut before: HashMap<String, Watched> =
-            self.guarded.drain(..).map(|it| (it.guarded.name.clone(), it)).collect();
+        // A VIP and a listener may have the same name.
+        let key = |it: &Guarded| (it.name.clone(), it.is_vip);
+        let mut before: HashMap<(String, bool), Watched> =
+            self.guarded.drain(..).map(|it| (key(&it.guarded), it)).collect();
         for guarded in guarded {
-            let held = before.remove(&guarded.name);
+            let held = before.remove(&key(&guarded));
             let gone = held.iter().flat_map(|it| &it.guarded.numbers);
             for &number in gone.filter(|number| !guarded.numbers.contains(number)) {
                 self.maps.set_guard(number, Mode::Off, Place::Elsewhere, 0);
@@ -157,6 +159,10 @@ impl Guards {
             self.guarded.iter().any(|it| it.guarded.is_local && it.machine.mode() == Mode::Attack);
         if is_needed {
             self.needed = Some(now);
+            if self.sysctls.are_raised() {
+                // Somebody else may have set them meanwhile.
+                self.raise();
+            }
         }
         let is_over = self.needed.is_none_or(|needed| now - needed > LINGER);
         if self.sysctls.are_raised() && !is_needed && is_over {
@@ -315,6 +321,7 @@ impl Guards {
                 name: it.guarded.name.clone(),
                 address: it.guarded.address.clone(),
                 is_local: it.guarded.is_local,
+                is_vip: it.guarded.is_vip,
                 mode: mode_name(it.machine.mode()),
                 setting: self.overrides.get(&it.guarded.name).copied().unwrap_or_default().name(),
                 since: now.saturating_duration_since(it.machine.since()),

@@ -37,7 +37,7 @@ impl Sysctls {
     /// Has the kernel do it.
     pub(crate) fn raise(&mut self) -> io::Result<()> {
         if self.are_raised() {
-            return Ok(());
+            return Self::hold();
         }
         let mut before = Vec::new();
         for (path, wanted) in WANTED {
@@ -54,11 +54,17 @@ impl Sysctls {
             note(file, &before)?;
         }
         self.before = before;
-        let raised = WANTED.iter().try_for_each(|(path, wanted)| write(path, wanted));
+        let raised = Self::hold();
         if raised.is_err() {
             self.restore();
         }
         raised
+    }
+
+    /// Writes what is not as it must be.
+    fn hold() -> io::Result<()> {
+        let differs = |(path, wanted): &&(&str, &str)| read(path).ok().as_deref() != Some(wanted);
+        WANTED.iter().filter(differs).try_for_each(|(path, wanted)| write(path, wanted))
     }
 
     /// Puts back what was.

@@ -41,6 +41,7 @@ pub(crate) fn text(guard: &Guard) -> String {
         };
         [
             it.name.clone(),
+            it.kind.clone(),
             it.address.clone(),
             state,
             duration(it.since_seconds),
@@ -53,8 +54,8 @@ pub(crate) fn text(guard: &Guard) -> String {
         ]
     };
     let heading = [
-        "guard", "address", "state", "for", "SYNs/s", "SYNs", "answers", "sent", "returned",
-        "dropped",
+        "guard", "kind", "address", "state", "for", "SYNs/s", "SYNs", "answers", "sent",
+        "returned", "dropped",
     ];
     let mut text = table(heading, guard.guarded.iter().map(row));
     let tried: Vec<_> =

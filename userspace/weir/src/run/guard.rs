@@ -3,7 +3,7 @@
 use std::time::{Instant, SystemTime};
 
 use weir_l4::{GuardChange, Kernel};
-use weir_model::{Ban, BanOrigin};
+use weir_model::{Ban, BanOrigin, GuardBan};
 
 use super::Main;
 
@@ -11,13 +11,20 @@ use super::Main;
 const RULE: &str = "guard";
 
 /// Looks at rates; a few times a second.
-pub(crate) fn follow(main: &Main) {
-    let Some(kernel) = &main.running.kernel else { return };
-    match kernel.tick_guard(Instant::now(), SystemTime::now()) {
-        Ok(changes) => changes.iter().for_each(tell),
+pub(crate) async fn follow(main: &Main) {
+    let Some(kernel) = main.running.kernel.clone() else { return };
+    let wanted = main.config.kernel.guard.ban;
+    // Not on this thread: it may wait for a table of bans that is being built.
+    let looked = tokio::task::spawn_blocking(move || {
+        let changes = kernel.tick_guard(Instant::now(), SystemTime::now());
+        wanted.iter().for_each(|wanted| ban(&kernel, wanted));
+        changes
+    });
+    match looked.await {
+        Ok(Ok(changes)) => changes.iter().for_each(tell),
+        Ok(Err(error)) => tracing::error!("guard: {error}"),
         Err(error) => tracing::error!("guard: {error}"),
     }
-    ban(kernel, main);
 }
 
 fn tell(change: &GuardChange) {
@@ -33,8 +40,7 @@ fn tell(change: &GuardChange) {
 }
 
 /// Sources that stay over a limit.
-fn ban(kernel: &Kernel, main: &Main) {
-    let Some(wanted) = &main.config.kernel.guard.ban else { return };
+fn ban(kernel: &Kernel, wanted: &GuardBan) {
     for cidr in kernel.guard_offenders() {
         let now = SystemTime::now();
         let ban = Ban {

@@ -153,7 +153,7 @@ impl Main {
                     }
                 },
                 _ = ticks.tick() => self.tick().await,
-                _ = guards.tick() => guard::follow(self),
+                _ = guards.tick() => guard::follow(self).await,
                 _ = balances.tick() => vips::follow(self).await,
                 _ = looks.tick() => change::follow_lists(self).await,
             }
