@@ -11,7 +11,7 @@ use weir_abi::guard::{Counter, KINDS, Mode, Place, State, Switch, masks};
 use weir_guard::{Machine, Meter, Seen, Setting, level};
 use weir_model::{Cidr, Guard, RuleMode, SynGuard};
 
-use crate::{Error, GuardChange, GuardStats, Guarded, GuardedStats};
+use crate::{GuardChange, GuardStats, Guarded, GuardedStats};
 pub(crate) use maps::Maps;
 use sysctl::Sysctls;
 
@@ -271,10 +271,11 @@ impl Guards {
         switches
     }
 
-    /// Keeps off these sources, and no others.
-    pub(crate) fn allow(&mut self, allowed: &[Cidr]) -> Result<(), Error> {
+    /// Keeps off these sources, and no others. One for which there is no room is told of once; rates are
+    /// followed all the same.
+    pub(crate) fn allow(&mut self, allowed: &[Cidr]) {
         if allowed == self.allowed {
-            return Ok(());
+            return;
         }
         let before = std::mem::take(&mut self.allowed);
         for &cidr in before.iter().filter(|cidr| !allowed.contains(cidr)) {
@@ -282,11 +283,13 @@ impl Guards {
             let _ = self.maps.allow(cidr, false);
         }
         for &cidr in allowed.iter().filter(|cidr| !before.contains(cidr)) {
-            self.maps.allow(cidr, true)?;
+            if let Err(error) = self.maps.allow(cidr, true) {
+                tracing::error!("{error}");
+                break;
+            }
         }
         self.allowed = allowed.to_vec();
         self.write_state();
-        Ok(())
     }
 
     /// What the operator wants of one; false if there is none of this name.

@@ -50,8 +50,11 @@ impl Sysctls {
             return Ok(());
         }
         // Noted first: whoever is killed behind this line has it put back by the next start.
-        if let Some(file) = &self.file {
-            note(file, &before)?;
+        match &self.file {
+            Some(file) => note(file, &before)?,
+            None => tracing::warn!(
+                "guard: without a state folder a killed process leaves the kernel's switches changed"
+            ),
         }
         self.before = before;
         let raised = Self::hold();

@@ -21,8 +21,7 @@ pub(crate) async fn follow(main: &Main) {
         changes
     });
     match looked.await {
-        Ok(Ok(changes)) => changes.iter().for_each(tell),
-        Ok(Err(error)) => tracing::error!("guard: {error}"),
+        Ok(changes) => changes.iter().for_each(tell),
         Err(error) => tracing::error!("guard: {error}"),
     }
 }
