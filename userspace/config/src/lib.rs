@@ -20,6 +20,7 @@ mod node;
 mod process;
 mod reference;
 mod routes;
+mod tls;
 mod upstreams;
 mod value;
 mod vips;
@@ -74,7 +75,7 @@ fn read(root: &node::Node, mistakes: &mut Mistakes) -> Option<Config> {
     Some(Config {
         vips: vips::read(&root, &kernel, &upstreams, mistakes),
         kernel,
-        listeners: listeners::read(&root, mistakes),
+        listeners: listeners::read(&root, &services, mistakes),
         routes: routes::read_routes(&root, &services, mistakes),
         services: services.into_iter().map(|named| named.value).collect(),
         upstreams: upstreams.into_iter().map(|named| named.value).collect(),

@@ -1,16 +1,29 @@
 //! The `listeners:` section.
 
-use weir_model::{Limits, Listener, Timeouts};
+use weir_model::{Limits, Listener, Serves, Service, Timeouts};
 
-use crate::key::{Key, Named, Table, check_unique, unknown};
+use crate::key::{Key, Named, Table, check_unique, scalar};
 use crate::mistake::Mistakes;
 use crate::node::Node;
-use crate::value;
+use crate::{routes, tls, value};
 
 pub(crate) const KEYS: &[Key] = &[
     Key::new("name", "unique among listeners (required)", "", "web"),
     Key::new("address", "where it is bound (required)", "", "0.0.0.0:8000"),
-    Key::new("protocols", "what is spoken; so far `http1`", "[http1]", "[http1]"),
+    Key::new(
+        "protocols",
+        "what is spoken: `http1`, `http2`, both, or alone `tcp` or `tls` (passed on as it is)",
+        "[http1]",
+        "[http1, http2]",
+    ),
+    Key::new("service", "where everything goes on a listener that speaks `tcp`", "", "database"),
+    Key::section("tls", "certificates, which make it speak TLS"),
+    Key::new(
+        "proxy-protocol",
+        "connections begin with a PROXY protocol header, v1 or v2, that names the client",
+        "false",
+        "true",
+    ),
     Key::section("limits", "what a client may take up"),
     Key::section("timeouts", "how long a client may take"),
 ];
@@ -35,16 +48,30 @@ pub(crate) const TIMEOUTS: &[Key] = &[
     Key::new("idle", "without a request on an open connection; then it is closed", "60s", "15s"),
 ];
 
-/// Protocols that `interfaces` name and that are yet to come.
-const PROTOCOLS_LATER: [&str; 2] = ["http2", "tcp"];
+/// What `protocols` may name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Word {
+    Http1,
+    Http2,
+    Tcp,
+    Tls,
+}
 
-pub(crate) fn read(root: &Table<'_>, mistakes: &mut Mistakes) -> Vec<Listener> {
+const WORDS: [(&str, Word); 4] =
+    [("http1", Word::Http1), ("http2", Word::Http2), ("tcp", Word::Tcp), ("tls", Word::Tls)];
+
+pub(crate) fn read(
+    root: &Table<'_>,
+    services: &[Named<Service>],
+    mistakes: &mut Mistakes,
+) -> Vec<Listener> {
     let nodes = root.list("listeners", mistakes);
     let is_empty = root.get("listeners").is_none() || (nodes.is_empty() && mistakes.is_empty());
     if is_empty && root.get("vips").is_none() {
         mistakes.add(root.at, "the configuration needs `listeners` or `vips` with at least one");
     }
-    let named: Vec<_> = nodes.iter().filter_map(|node| listener(node, mistakes)).collect();
+    let named: Vec<_> =
+        nodes.iter().filter_map(|node| listener(node, services, mistakes)).collect();
     check_unique("listener", &named, mistakes);
     check_addresses(&named, mistakes);
     named.into_iter().map(|named| named.value).collect()
@@ -63,26 +90,62 @@ fn check_addresses(listeners: &[Named<Listener>], mistakes: &mut Mistakes) {
     }
 }
 
-fn listener(node: &Node, mistakes: &mut Mistakes) -> Option<Named<Listener>> {
+fn listener(
+    node: &Node,
+    services: &[Named<Service>],
+    mistakes: &mut Mistakes,
+) -> Option<Named<Listener>> {
     let table = Table::open(node, "a listener", KEYS, mistakes)?;
     let name = table.require("name", mistakes, value::name);
     let address = table.require("address", mistakes, value::address);
-    table.values("protocols", mistakes, protocol);
+    let serves = serves(&table, services, mistakes);
+    let tls = tls::read_server(&table, mistakes);
+    let proxy_protocol = table.read("proxy-protocol", mistakes, value::boolean).unwrap_or(false);
     let limits = limits(&table, mistakes);
     let timeouts = timeouts(&table, mistakes);
-    let (name, address) = (name?, address?);
-    let value = Listener { name: name.clone(), address, limits, timeouts };
+    if let (Some(Serves::TlsPassthrough), Some(node)) = (serves, table.get("tls")) {
+        mistakes.add(
+            node.at,
+            "`protocols: [tls]` passes TLS on as it is; certificates are the backend's",
+        );
+    }
+    let (name, address, serves) = (name?, address?, serves?);
+    let value =
+        Listener { name: name.clone(), address, serves, tls, proxy_protocol, limits, timeouts };
     Some(Named { at: node.at, name, value })
 }
 
-fn protocol(text: &str) -> Result<(), String> {
-    if PROTOCOLS_LATER.contains(&text) {
-        return Err(format!("`{text}` is not served yet; known: http1"));
+fn serves(
+    table: &Table<'_>,
+    services: &[Named<Service>],
+    mistakes: &mut Mistakes,
+) -> Option<Serves> {
+    let nodes = table.list("protocols", mistakes);
+    let words: Vec<_> = nodes
+        .iter()
+        .filter_map(|node| scalar(node, "protocols", mistakes, |text| value::word(text, &WORDS)))
+        .collect();
+    let has = |word| words.contains(&word);
+    let is_alone = words.iter().all(|word| Some(word) == words.first());
+    if (has(Word::Tcp) || has(Word::Tls)) && !is_alone {
+        mistakes.add(table.at, "`tcp` and `tls` stand alone in `protocols`");
+        return None;
     }
-    if text == "http1" {
-        Ok(())
-    } else {
-        Err(unknown(&format!("protocol `{text}`"), text, ["http1"].into_iter()))
+    let service = table.read("service", mistakes, |text| routes::find("service", text, services));
+    match (words.first(), table.get("service")) {
+        (Some(Word::Tcp), None) => {
+            mistakes.add(table.at, "a listener that speaks `tcp` needs `service`");
+            None
+        }
+        (Some(Word::Tcp), Some(_)) => service.map(|service| Serves::Tcp { service }),
+        (_, Some(node)) => {
+            mistakes
+                .add(node.at, "`service` is for `protocols: [tcp]`; routes lead to services else");
+            None
+        }
+        (Some(Word::Tls), None) => Some(Serves::TlsPassthrough),
+        (None, None) => Some(Serves::default()),
+        (Some(_), None) => Some(Serves::Http { http1: has(Word::Http1), http2: has(Word::Http2) }),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::key::Key;
-use crate::{kernel, listeners, process, routes, upstreams, vips};
+use crate::{kernel, listeners, process, routes, tls, upstreams, vips};
 
 /// Every section: where its keys stand, and which they are.
 const SECTIONS: &[(&str, &[Key])] = &[
@@ -16,10 +16,14 @@ const SECTIONS: &[(&str, &[Key])] = &[
     ("kernel.tunnel", kernel::TUNNEL),
     ("vips[]", vips::KEYS),
     ("listeners[]", listeners::KEYS),
+    ("listeners[].tls", tls::SERVER),
+    ("listeners[].tls.certificates[]", tls::CERTIFICATE),
     ("listeners[].limits", listeners::LIMITS),
     ("listeners[].timeouts", listeners::TIMEOUTS),
     ("routes[]", routes::ROUTES),
     ("services[]", routes::SERVICES),
+    ("services[].tls", tls::CLIENT),
+    ("services[].tls.certificate", tls::CERTIFICATE),
     ("services[].timeouts", routes::TIMEOUTS),
     ("upstreams[]", upstreams::KEYS),
     ("upstreams[].targets[]", upstreams::TARGET),

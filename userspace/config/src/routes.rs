@@ -2,14 +2,14 @@
 
 use regex::RegexBuilder;
 use weir_model::{
-    AlgorithmName, HostPattern, PathPattern, Route, Service, ServiceTimeouts, Target, Upstream,
-    Weight,
+    AlgorithmName, HostPattern, PathPattern, ProxyVersion, Route, Service, ServiceProtocol,
+    ServiceTimeouts, Target, Upstream, Weight,
 };
 
 use crate::key::{Key, Named, Table, check_unique, unknown};
 use crate::mistake::Mistakes;
-use crate::node::Node;
-use crate::value;
+use crate::node::{Node, Value};
+use crate::{tls, value};
 
 /// Bytes of a compiled regular expression: what bounds its memory.
 const REGEX_SIZE_MAX: usize = 1024 * 1024;
@@ -34,7 +34,20 @@ pub(crate) const ROUTES: &[Key] = &[
 pub(crate) const SERVICES: &[Key] = &[
     Key::new("name", "unique among services (required)", "", "orders"),
     Key::new("upstream", "the upstream's name (this or `url` is required)", "", "orders"),
-    Key::new("url", "one backend instead of an upstream", "", "http://127.0.0.1:9000"),
+    Key::new(
+        "url",
+        "one backend instead of an upstream; `https://` implies `tls`",
+        "",
+        "http://127.0.0.1:9000",
+    ),
+    Key::new("protocol", "what backends speak: http1 or http2", "http1", "http2"),
+    Key::section("tls", "makes connections to backends TLS (`{}` with the defaults)"),
+    Key::new(
+        "proxy-protocol",
+        "connections to backends begin with a PROXY protocol header: v1 or v2",
+        "off",
+        "v2",
+    ),
     Key::section("timeouts", "how long a backend may take"),
 ];
 
@@ -146,6 +159,14 @@ fn service(
     let table = Table::open(node, "a service", SERVICES, mistakes)?;
     let name = table.require("name", mistakes, value::name);
     let timeouts = timeouts(&table, mistakes);
+    let protocol =
+        table.read("protocol", mistakes, |text| value::word(text, &ServiceProtocol::NAMES));
+    let proxy_protocol =
+        table.read("proxy-protocol", mistakes, |text| value::word(text, &ProxyVersion::NAMES));
+    let is_https = table.get("url").is_some_and(
+        |node| matches!(&node.value, Value::Scalar(url) if url.starts_with("https://")),
+    );
+    let tls = tls::read_client(&table, is_https, mistakes);
     let upstream = match (table.get("upstream"), table.get("url")) {
         (Some(_), None) => {
             table.read("upstream", mistakes, |text| find("upstream", text, upstreams))
@@ -164,13 +185,15 @@ fn service(
         }
     };
     let (name, upstream) = (name?, upstream?);
-    let value = Service { name: name.clone(), upstream, timeouts };
+    let protocol = protocol.unwrap_or_default();
+    let value = Service { name: name.clone(), upstream, protocol, tls, proxy_protocol, timeouts };
     Some(Named { at: node.at, name, value })
 }
 
 fn url(text: &str) -> Result<Target, String> {
     let refused = || format!("`{text}` is no URL like http://127.0.0.1:9000");
-    let address = text.strip_prefix("http://").ok_or_else(refused)?;
+    let address = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    let address = address.ok_or_else(refused)?;
     let address = address.strip_suffix('/').unwrap_or(address);
     let address = value::address(address).map_err(|error| format!("{}: {error}", refused()))?;
     Ok(Target { address, weight: Weight::default(), server_id: None })

@@ -2,8 +2,6 @@
 
 use std::cell::Cell;
 
-use tokio::net::tcp::{ReadHalf, WriteHalf};
-
 use crate::buffer::Buffer;
 use crate::exchange::Failure;
 use crate::forwarded::{Delivery, Ending, append_response};
@@ -14,6 +12,7 @@ use crate::http1::scan::HeadScan;
 use crate::io::{IoError, Wait, read, write};
 use crate::refusal::Refusal;
 use crate::snapshot::Service;
+use crate::stream::Stream;
 use crate::timers::Timer;
 use crate::transfer::Transfer;
 
@@ -23,8 +22,8 @@ const HEAD_SIZE_MAX: usize = 64 * 1024;
 const INTERIM_MAX: usize = 16;
 
 /// The client's side of an answer.
-pub(crate) struct AnswerSide<'a, 'sink> {
-    pub(crate) sink: &'a mut WriteHalf<'sink>,
+pub(crate) struct AnswerSide<'a> {
+    pub(crate) sink: &'a Stream,
     /// What was read from the backend.
     pub(crate) buffer: &'a mut Buffer,
     pub(crate) response: &'a mut ResponseHead,
@@ -37,6 +36,8 @@ pub(crate) struct AnswerSide<'a, 'sink> {
     pub(crate) write_timeout: std::time::Duration,
     /// Whether the client's connection could serve another request.
     pub(crate) keep_alive: bool,
+    /// The request asks for another protocol.
+    pub(crate) upgrades: bool,
     /// Set when the first byte of the answer may have been sent.
     pub(crate) began: &'a Cell<bool>,
     /// Whether all of the request was sent.
@@ -53,12 +54,14 @@ pub(crate) struct Answered {
     pub(crate) backend_reusable: bool,
     /// The answer came before the end of the request's body.
     pub(crate) request_unread: bool,
+    /// The backend has agreed to another protocol: what follows is no HTTP.
+    pub(crate) switched: bool,
 }
 
 /// Reads the answer from `source` and passes it on to the client.
 pub(crate) async fn receive(
-    mut side: AnswerSide<'_, '_>,
-    source: &mut ReadHalf<'_>,
+    mut side: AnswerSide<'_>,
+    source: &Stream,
     service: &Service,
 ) -> Result<Answered, Failure> {
     read_final_head(&mut side, source, service).await?;
@@ -86,11 +89,16 @@ pub(crate) async fn receive(
         size_max: None,
     };
     transfer.run().await.map_err(|_| Failure::Cut)?;
+    let switched = side.response.status == 101;
     Ok(Answered {
+        switched,
         status: side.response.status,
         keep_alive: ending.keep_alive,
         // Bytes behind the answer were asked for by nobody.
-        backend_reusable: side.response.keep_alive && !ends_at_close && side.buffer.is_empty(),
+        backend_reusable: side.response.keep_alive
+            && !ends_at_close
+            && !switched
+            && side.buffer.is_empty(),
         request_unread: false,
     })
 }
@@ -107,8 +115,8 @@ fn ending(body: &Body, version: Version, keep_alive: bool) -> Ending {
 
 /// Reads heads until one is final, passing those before it on.
 async fn read_final_head(
-    side: &mut AnswerSide<'_, '_>,
-    source: &mut ReadHalf<'_>,
+    side: &mut AnswerSide<'_>,
+    source: &Stream,
     service: &Service,
 ) -> Result<(), Failure> {
     for _ in 0..=INTERIM_MAX {
@@ -118,9 +126,10 @@ async fn read_final_head(
         if !side.response.is_interim() {
             return Ok(());
         }
-        // The request asked for no other protocol: we do not pass `Upgrade` on.
         if side.response.status == 101 {
-            return Err(Refusal::BadResponse.into());
+            // Only what was asked for can be agreed to.
+            let is_asked = side.upgrades && side.version == Version::Http11;
+            return if is_asked { Ok(()) } else { Err(Refusal::BadResponse.into()) };
         }
         pass_interim(side, service).await?;
     }
@@ -128,10 +137,7 @@ async fn read_final_head(
 }
 
 /// Reads until the head of an answer is complete at the start of the buffer.
-async fn read_head(
-    side: &mut AnswerSide<'_, '_>,
-    source: &mut ReadHalf<'_>,
-) -> Result<usize, Failure> {
+async fn read_head(side: &mut AnswerSide<'_>, source: &Stream) -> Result<usize, Failure> {
     let mut scan = HeadScan::default();
     loop {
         match scan.end(side.buffer.data()) {
@@ -159,7 +165,7 @@ async fn read_head(
     }
 }
 
-async fn pass_interim(side: &mut AnswerSide<'_, '_>, service: &Service) -> Result<(), Failure> {
+async fn pass_interim(side: &mut AnswerSide<'_>, service: &Service) -> Result<(), Failure> {
     if side.version == Version::Http11 {
         let head = side.buffer.data().get(..side.response.length).unwrap_or_default();
         let ending = Ending { delivery: Delivery::Verbatim, keep_alive: true };

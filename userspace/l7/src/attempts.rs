@@ -1,14 +1,19 @@
 //! To which backend a request is sent, and whether it may be sent to another.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use weir_balance::{Backend, BackendId, OpenRequest};
+use weir_model::ServiceProtocol;
+use weir_net::TlsStream;
 
+use crate::pool::PoolKey;
 use crate::reactor::Reactor;
 use crate::refusal::Refusal;
 use crate::snapshot::Service;
+use crate::stream::Stream;
 
 /// The attempts at one request. A backend that cannot be reached costs an attempt nothing: the next
 /// one is tried until all were. One that dies before it answers is replaced once.
@@ -20,7 +25,9 @@ pub(crate) struct Attempts<'a> {
 
 /// A connection to the backend that a request was given to.
 pub(crate) struct BackendConnection {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Stream,
+    /// Where it is kept for the next request.
+    pub(crate) key: PoolKey,
     pub(crate) open: OpenRequest,
 }
 
@@ -38,23 +45,32 @@ impl<'a> Attempts<'a> {
         loop {
             let backend = self.pick().ok_or(refusal)?;
             let open = backend.open_request();
-            if let Some(stream) = reactor.pool.take(backend.id()) {
-                return Ok(BackendConnection { stream, open });
-            }
-            match timeout(self.service.timeouts.connect, TcpStream::connect(backend.address()))
-                .await
-            {
-                Ok(Ok(stream)) => {
-                    // A request that is written in one piece must not wait for an acknowledgement.
-                    let _ = stream.set_nodelay(true);
-                    return Ok(BackendConnection { stream, open });
+            match self.open(reactor, backend).await {
+                Ok(stream) => {
+                    let key = (backend.id(), self.service.transport);
+                    return Ok(BackendConnection { stream, key, open });
                 }
-                Ok(Err(_)) => refusal = Refusal::ConnectFailed,
-                Err(_) => refusal = Refusal::ConnectTimeout,
+                Err(why) => refusal = why,
             }
             backend.count_failure();
             self.unreachable.push(backend.id());
         }
+    }
+
+    async fn open(&self, reactor: &Reactor, backend: &Backend) -> Result<Stream, Refusal> {
+        let service = self.service;
+        let key = (backend.id(), service.transport);
+        if let Some(stream) = reactor.pool.take(key) {
+            return Ok(stream);
+        }
+        let connecting = connect(service, backend.address());
+        let opened = timeout(service.timeouts.connect, async {
+            match service.protocol {
+                ServiceProtocol::Http1 => connecting.await,
+                ServiceProtocol::Http2 => reactor.backends.stream(reactor, key, connecting).await,
+            }
+        });
+        opened.await.unwrap_or(Err(Refusal::ConnectTimeout))
     }
 
     /// Whether there may be another attempt after `backend` died before it answered.
@@ -70,5 +86,21 @@ impl<'a> Attempts<'a> {
         let mut avoided = self.unreachable.clone();
         avoided.push(died);
         upstream.pick(&avoided).or_else(|| upstream.pick(&self.unreachable))
+    }
+}
+
+/// A new connection, with what a service puts around its bytes.
+async fn connect(service: &Service, address: SocketAddr) -> Result<Stream, Refusal> {
+    let socket = TcpStream::connect(address).await.map_err(|_| Refusal::ConnectFailed)?;
+    // A request that is written in one piece must not wait for an acknowledgement.
+    let _ = socket.set_nodelay(true);
+    let Some(config) = &service.tls else { return Ok(socket.into()) };
+    let tls = TlsStream::client(socket, config).map_err(|_| Refusal::ConnectFailed)?;
+    match tls.handshake().await {
+        Ok(()) => Ok(Stream::Tls(tls)),
+        Err(error) => {
+            tracing::warn!("TLS with backend {address}: {error}");
+            Err(Refusal::BackendTls)
+        }
     }
 }

@@ -87,6 +87,21 @@ impl Buffer {
         self.end = (self.end + count).min(self.bytes.len());
     }
 
+    /// Appends bytes that were not read from a connection.
+    pub(crate) fn extend(&mut self, bytes: &[u8]) {
+        let held = self.data().len();
+        let size = SMALL.max((held + bytes.len()).next_power_of_two());
+        self.grow(size);
+        if self.space().len() < bytes.len() {
+            self.bytes.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, held);
+        }
+        if let Some(space) = self.space().get_mut(..bytes.len()) {
+            space.copy_from_slice(bytes);
+            self.filled(bytes.len());
+        }
+    }
+
     /// `count` bytes were used.
     pub(crate) fn consume(&mut self, count: usize) {
         self.start = (self.start + count).min(self.end);

@@ -2,47 +2,44 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
-use std::net::SocketAddr;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
+use weir_model::ServiceProtocol;
 
 use crate::answer::AnswerSide;
 use crate::buffer::Buffer;
+use crate::connection::Arrived;
 use crate::exchange;
-use crate::forwarded::{self, ClientSide};
+use crate::forwarded::{self, ClientSide, Outgoing};
 use crate::http1::body::Body;
 use crate::http1::chunked::{Chunked, Malformed, Piece};
 use crate::http1::request::{BodyLength, RequestHead};
 use crate::http1::response::ResponseHead;
 use crate::http1::scan::HeadScan;
-use crate::io::{Wait, read, write};
+use crate::io::{Wait, read, shutdown, write};
 use crate::listener::Listener;
 use crate::reactor::Reactor;
 use crate::refusal::Refusal;
-use crate::snapshot::ListenerPolicy;
+use crate::snapshot::{ListenerPolicy, Service};
+use crate::stream::Stream;
 use crate::timers::Timer;
 
 /// How long, and for how many bytes, a client that was refused is listened to, so that it can read
 /// why: closing at once would reset the connection and throw our answer away.
-const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
-const LINGER_SIZE_MAX: usize = 1024 * 1024;
+pub(crate) const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const LINGER_SIZE_MAX: usize = 1024 * 1024;
 /// Empty lines before a request that are overlooked (RFC 9112 section 2.2).
 const BLANK_LINES_MAX: usize = 1;
 
 /// A client connection with what it needs from request to request.
-pub(crate) struct Client<'stream> {
+pub(crate) struct Client {
     pub(crate) reactor: Rc<Reactor>,
     listener: Rc<Listener>,
     pub(crate) policy: ListenerPolicy,
     side: ClientSide,
-    source: ReadHalf<'stream>,
-    sink: WriteHalf<'stream>,
+    pub(crate) stream: Stream,
     pub(crate) timer: Timer,
     /// What was read: the head of the current request and what follows it.
     pub(crate) input: Buffer,
@@ -50,7 +47,7 @@ pub(crate) struct Client<'stream> {
     pub(crate) body: BodyPlace,
     pub(crate) request_id: Vec<u8>,
     pub(crate) to_backend: Vec<u8>,
-    from_backend: Buffer,
+    pub(crate) from_backend: Buffer,
     response: ResponseHead,
     pub(crate) to_client: Vec<u8>,
     answer_began: Cell<bool>,
@@ -87,8 +84,8 @@ enum Arrival {
 }
 
 /// The request's side of an exchange.
-pub(crate) struct RequestSide<'a, 'stream> {
-    pub(crate) source: &'a mut ReadHalf<'stream>,
+pub(crate) struct RequestSide<'a> {
+    pub(crate) source: &'a Stream,
     pub(crate) buffer: &'a mut Buffer,
     pub(crate) head: &'a mut Vec<u8>,
 }
@@ -97,15 +94,15 @@ pub(crate) struct RequestSide<'a, 'stream> {
 pub(crate) async fn serve(
     reactor: Rc<Reactor>,
     listener: Rc<Listener>,
-    mut stream: TcpStream,
-    peer: SocketAddr,
+    Arrived { stream, side, input }: Arrived,
 ) {
-    let Some(policy) = reactor.snapshot().listener(listener.configured).copied() else { return };
-    let (source, sink) = stream.split();
+    let Some(policy) = reactor.snapshot().listener(listener.configured).map(|it| it.policy) else {
+        return;
+    };
     let mut client = Client {
-        side: ClientSide::new(peer, listener.bound),
+        side,
         timer: reactor.timers.timer(),
-        input: reactor.buffers.buffer(),
+        input,
         from_backend: reactor.buffers.buffer(),
         request: RequestHead::default(),
         body: BodyPlace::Whole(0),
@@ -118,8 +115,7 @@ pub(crate) async fn serve(
         reactor,
         listener,
         policy,
-        source,
-        sink,
+        stream,
     };
     let last = loop {
         let next = match client.next_request().await {
@@ -134,13 +130,13 @@ pub(crate) async fn serve(
     if last == Next::Linger {
         client.linger().await;
     }
-    drop(client);
-    if last == Next::Abort {
-        let _ = stream.set_zero_linger();
+    match last {
+        Next::Abort => client.stream.reset(),
+        _ => client.stream.close(),
     }
 }
 
-impl<'stream> Client<'stream> {
+impl Client {
     /// The bytes of the current request's head.
     pub(crate) fn head(&self) -> &[u8] {
         self.input.data().get(..self.request.length).unwrap_or_default()
@@ -154,7 +150,7 @@ impl<'stream> Client<'stream> {
             }
         }
         if let Some(policy) = self.reactor.snapshot().listener(self.listener.configured) {
-            self.policy = *policy;
+            self.policy = policy.policy;
         }
         self.timer.arm(self.policy.timeouts.header);
         match self.read_head().await {
@@ -177,13 +173,12 @@ impl<'stream> Client<'stream> {
         self.timer.arm(if self.served == 0 { timeouts.header } else { timeouts.idle });
         poll_fn(|context| {
             // The runtime may call a socket readable that is not, so only bytes count.
-            if self.source.as_ref().poll_read_ready(context).is_ready() {
-                let mut space = ReadBuf::new(self.input.space());
-                let read = Pin::new(&mut self.source).poll_read(context, &mut space);
-                if let Poll::Ready(read) = read {
-                    let count = space.filled().len();
+            if self.stream.poll_readable(context).is_ready() {
+                let space = self.input.space();
+                if let Poll::Ready(read) = self.stream.poll_read(context, space) {
+                    let count = read.unwrap_or(0);
                     self.input.filled(count);
-                    return Poll::Ready(read.is_ok() && count > 0);
+                    return Poll::Ready(count > 0);
                 }
                 self.input.release();
             }
@@ -218,7 +213,7 @@ impl<'stream> Client<'stream> {
             if held > 0 && held == self.input.capacity() {
                 self.input.grow((held * 2).min(weir_model::Limits::HEADER_SIZE_MAX));
             }
-            match read(&mut self.source, self.input.space(), &self.timer, Wait::Armed).await {
+            match read(&self.stream, self.input.space(), &self.timer, Wait::Armed).await {
                 Ok(0) => return Ok(None),
                 Ok(count) => self.input.filled(count),
                 Err(crate::io::IoError::TimedOut) => return Err(Refusal::HeaderTimeout),
@@ -258,11 +253,17 @@ impl<'stream> Client<'stream> {
     }
 
     /// Writes down the head as the backend gets it.
-    pub(crate) fn append_request(&mut self) {
+    pub(crate) fn append_request(&mut self, service: &Service) {
         let head = self.input.data().get(..self.request.length).unwrap_or_default();
         self.to_backend.clear();
-        let id = &self.request_id;
-        forwarded::append_request(&self.request, head, &self.side, id, &mut self.to_backend);
+        let outgoing = Outgoing {
+            request: &self.request,
+            head,
+            client: &self.side,
+            id: &self.request_id,
+            to_http2: service.protocol == ServiceProtocol::Http2,
+        };
+        forwarded::append_request(outgoing, &mut self.to_backend);
         if self.body == BodyPlace::Streaming {
             self.input.consume(self.request.length);
         }
@@ -286,18 +287,18 @@ impl<'stream> Client<'stream> {
     pub(crate) fn halves<'a>(
         &'a mut self,
         sent: &'a Cell<bool>,
-    ) -> (RequestSide<'a, 'stream>, AnswerSide<'a, 'stream>) {
+    ) -> (RequestSide<'a>, AnswerSide<'a>) {
         let last = self.policy.limits.requests.is_some_and(|max| self.served + 1 >= max);
         let keep_alive = self.request.keep_alive && !last && !self.is_draining();
         self.to_client.clear();
         self.from_backend.consume(usize::MAX / 2);
         let request = RequestSide {
-            source: &mut self.source,
+            source: &self.stream,
             buffer: &mut self.input,
             head: &mut self.to_backend,
         };
         let answer = AnswerSide {
-            sink: &mut self.sink,
+            sink: &self.stream,
             buffer: &mut self.from_backend,
             response: &mut self.response,
             out: &mut self.to_client,
@@ -306,6 +307,7 @@ impl<'stream> Client<'stream> {
             to_head_request: self.request.is_head,
             write_timeout: self.policy.timeouts.write,
             keep_alive,
+            upgrades: self.request.upgrade.is_some(),
             began: &self.answer_began,
             sent,
         };
@@ -328,7 +330,7 @@ impl<'stream> Client<'stream> {
         self.to_client.clear();
         exchange::append_refusal(self, refusal, keep_alive);
         let wait = Wait::AtMost(self.policy.timeouts.write);
-        if write(&mut self.sink, &self.to_client, &[], &self.timer, wait).await.is_err() {
+        if write(&self.stream, &self.to_client, &[], &self.timer, wait).await.is_err() {
             return Next::Close;
         }
         self.consume_request();
@@ -351,15 +353,14 @@ impl<'stream> Client<'stream> {
 
     /// Closes our direction and reads on for a while, so that our last answer arrives.
     async fn linger(&mut self) {
-        use tokio::io::AsyncWriteExt;
-        if self.sink.shutdown().await.is_err() {
+        self.timer.arm(LINGER_TIMEOUT);
+        if shutdown(&self.stream, &self.timer).await.is_err() {
             return;
         }
-        self.timer.arm(LINGER_TIMEOUT);
         let mut discarded = 0;
         while discarded < LINGER_SIZE_MAX {
             self.input.consume(usize::MAX / 2);
-            match read(&mut self.source, self.input.space(), &self.timer, Wait::Armed).await {
+            match read(&self.stream, self.input.space(), &self.timer, Wait::Armed).await {
                 Ok(count) if count > 0 => discarded += count,
                 _ => return,
             }

@@ -11,6 +11,7 @@ use std::thread::{self, JoinHandle};
 use tokio::sync::{mpsc, oneshot};
 
 use weir_model::Listener;
+use weir_net::Tickets;
 
 use crate::bans::Bans;
 use crate::counters::Counters;
@@ -41,6 +42,7 @@ pub struct Engine {
     /// Those of the plan in force; held for moments, by the control side alone.
     listeners: Mutex<Vec<BoundListener>>,
     bans: Bans,
+    tickets: Tickets,
 }
 
 #[derive(Debug)]
@@ -82,7 +84,8 @@ impl Engine {
     /// The kernel refuses a thread.
     pub fn start(reactors: NonZeroUsize, bans: Bans) -> Result<Self, EngineError> {
         let cores = allowed_cores();
-        let mut engine = Self { reactors: Vec::new(), listeners: Mutex::default(), bans };
+        let tickets = Tickets::new()?;
+        let mut engine = Self { reactors: Vec::new(), listeners: Mutex::default(), bans, tickets };
         for index in 0..reactors.get() {
             let (orders, received) = mpsc::unbounded_channel();
             let counters = Arc::<Counters>::default();
@@ -110,6 +113,12 @@ impl Engine {
     #[must_use]
     pub fn bans(&self) -> &Bans {
         &self.bans
+    }
+
+    /// The keys of TLS session tickets, for snapshots.
+    #[must_use]
+    pub fn tickets(&self) -> &Tickets {
+        &self.tickets
     }
 
     /// Binds the sockets that `listeners` need besides those that are open; changes nothing yet.

@@ -15,6 +15,7 @@ use crate::io::{IoError, Wait, write};
 use crate::refusal::Refusal;
 use crate::snapshot::Service;
 use crate::transfer::{Transfer, TransferError};
+use crate::tunnel::{self, End, Side};
 
 /// Why an exchange has no answer from a backend, or not all of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +37,7 @@ impl From<Refusal> for Failure {
 }
 
 /// Serves the request whose head was read; tells what becomes of the connection.
-pub(crate) async fn serve(client: &mut Client<'_>) -> Next {
+pub(crate) async fn serve(client: &mut Client) -> Next {
     let began = Instant::now();
     client.reactor.counters.requests.add(1);
     let next = match forward(client).await {
@@ -52,21 +53,24 @@ pub(crate) async fn serve(client: &mut Client<'_>) -> Next {
     next
 }
 
-async fn forward(client: &mut Client<'_>) -> Result<Next, Failure> {
+async fn forward(client: &mut Client) -> Result<Next, Failure> {
     client.begin_exchange()?;
     let reactor = Rc::clone(&client.reactor);
     let snapshot = reactor.snapshot();
     let service = snapshot.service(&client.request, client.head())?;
-    client.append_request();
+    client.append_request(service);
     let mut attempts = Attempts::new(service);
     loop {
-        let mut backend = attempts.connect(&reactor).await?;
+        let backend = attempts.connect(&reactor).await?;
         backend.open.backend().count_request();
         let answered = match client.body {
-            BodyPlace::Whole(size) => in_turn(client, service, &mut backend, size).await,
-            BodyPlace::Streaming => both_ways(client, service, &mut backend).await,
+            BodyPlace::Whole(size) => in_turn(client, service, &backend, size).await,
+            BodyPlace::Streaming => both_ways(client, service, &backend).await,
         };
         match answered {
+            Ok(answered) if answered.switched => {
+                return Ok(switch(client, service, backend, answered).await);
+            }
             Ok(answered) => return Ok(finish(client, backend, answered)),
             Err(failure) => {
                 backend.open.backend().count_failure();
@@ -86,16 +90,15 @@ async fn forward(client: &mut Client<'_>) -> Result<Next, Failure> {
 
 /// The whole request is at hand: send it, then wait for the answer.
 async fn in_turn(
-    client: &mut Client<'_>,
+    client: &mut Client,
     service: &Service,
-    backend: &mut BackendConnection,
+    backend: &BackendConnection,
     body_size: usize,
 ) -> Result<Answered, Failure> {
-    let (mut source, mut sink) = backend.stream.split();
     let body = client.request.length..client.request.length + body_size;
     let body = client.input.data().get(body).unwrap_or_default();
     let wait = Wait::AtMost(service.timeouts.idle);
-    match write(&mut sink, &client.to_backend, body, &client.timer, wait).await {
+    match write(&backend.stream, &client.to_backend, body, &client.timer, wait).await {
         Ok(()) => {}
         Err(IoError::Unsent) => return Err(Failure::Unsent),
         // It may have answered before it stopped listening.
@@ -105,16 +108,15 @@ async fn in_turn(
     client.timer.arm(service.timeouts.response);
     let sent = Cell::new(true);
     let (_, answer) = client.halves(&sent);
-    receive(answer, &mut source, service).await
+    receive(answer, &backend.stream, service).await
 }
 
 /// The body of the request is still arriving: an answer may come before its end.
 async fn both_ways(
-    client: &mut Client<'_>,
+    client: &mut Client,
     service: &Service,
-    backend: &mut BackendConnection,
+    backend: &BackendConnection,
 ) -> Result<Answered, Failure> {
-    let (mut source, mut sink) = backend.stream.split();
     let timeouts = client.policy.timeouts;
     let upload_timer = client.reactor.timers.timer();
     let (body, size_max) = (client.request_body(), client.policy.limits.body_size);
@@ -128,7 +130,7 @@ async fn both_ways(
         delivery: Delivery::Verbatim,
         source: request.source,
         buffer: request.buffer,
-        sink: &mut sink,
+        sink: &backend.stream,
         head: request.head,
         timer: &upload_timer,
         read_timeout: timeouts.body,
@@ -136,7 +138,7 @@ async fn both_ways(
         size_max,
     };
     let mut upload = pin!(upload.run());
-    let mut download = pin!(receive(answer, &mut source, service));
+    let mut download = pin!(receive(answer, &backend.stream, service));
     let mut uploading = true;
     let mut answered = poll_fn(|context| {
         if uploading && let Poll::Ready(uploaded) = upload.as_mut().poll(context) {
@@ -169,9 +171,9 @@ fn end_upload(error: TransferError, answer_began: bool) -> Option<Failure> {
     Some(if answer_began { Failure::Cut } else { Failure::Refused(refusal) })
 }
 
-fn finish(client: &mut Client<'_>, backend: BackendConnection, answered: Answered) -> Next {
+fn finish(client: &mut Client, backend: BackendConnection, answered: Answered) -> Next {
     if answered.backend_reusable {
-        client.reactor.keep(backend.open.backend().id(), backend.stream);
+        client.reactor.keep(backend.key, backend.stream);
     }
     client.reactor.counters.responded(answered.status);
     client.consume_request();
@@ -182,8 +184,32 @@ fn finish(client: &mut Client<'_>, backend: BackendConnection, answered: Answere
     }
 }
 
+/// The connection is another protocol's from here on: bytes, until both sides have ended.
+async fn switch(
+    client: &mut Client,
+    service: &Service,
+    backend: BackendConnection,
+    answered: Answered,
+) -> Next {
+    client.reactor.counters.responded(answered.status);
+    client.consume_request();
+    let from_client = Side { stream: &client.stream, read: &mut client.input };
+    let from_backend = Side { stream: &backend.stream, read: &mut client.from_backend };
+    let idle = service.timeouts.idle;
+    match tunnel::run(from_client, from_backend, &client.timer, idle).await {
+        End::Finished | End::Idle => {
+            backend.stream.close();
+            Next::Close
+        }
+        End::Broken => {
+            backend.stream.reset();
+            Next::Abort
+        }
+    }
+}
+
 /// Prepares the refusal of a request: also used before there is an exchange.
-pub(crate) fn append_refusal(client: &mut Client<'_>, refusal: Refusal, keep_alive: bool) {
+pub(crate) fn append_refusal(client: &mut Client, refusal: Refusal, keep_alive: bool) {
     let asker = forwarded::Asker {
         request_id: &client.request_id,
         version: client.request.version,

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::rc::Rc;
 
 use crate::http1::Version;
 use crate::http1::field::Kind;
@@ -13,31 +14,52 @@ use crate::refusal::{Refusal, reason_phrase};
 const REQUEST_ID_SIZE_MAX: usize = 128;
 
 /// Who is at the client side of a connection, in the words of header fields.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ClientSide {
-    address: String,
+    address: Rc<str>,
     /// `x-forwarded-proto` and `x-forwarded-port`, as lines.
-    listener: String,
+    listener: Rc<str>,
 }
 
 impl ClientSide {
     /// A client at `peer` that reached us at `local`.
-    pub(crate) fn new(peer: SocketAddr, local: SocketAddr) -> Self {
-        Self {
-            address: peer.ip().to_canonical().to_string(),
-            listener: format!("x-forwarded-proto: http\r\nx-forwarded-port: {}\r\n", local.port()),
+    pub(crate) fn new(peer: SocketAddr, local: SocketAddr, scheme: Scheme) -> Self {
+        let (scheme, port) = (scheme.name(), local.port());
+        let listener = format!("x-forwarded-proto: {scheme}\r\nx-forwarded-port: {port}\r\n");
+        Self { address: peer.ip().to_canonical().to_string().into(), listener: listener.into() }
+    }
+}
+
+/// How a client reached us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    Http,
+    Https,
+}
+
+impl Scheme {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
         }
     }
 }
 
+/// A request that goes on, and what is said with it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outgoing<'a> {
+    pub(crate) request: &'a RequestHead,
+    pub(crate) head: &'a [u8],
+    pub(crate) client: &'a ClientSide,
+    pub(crate) id: &'a [u8],
+    /// The backend speaks HTTP/2, where trailers need to be asked for.
+    pub(crate) to_http2: bool,
+}
+
 /// Appends the head of a request as the backend gets it.
-pub(crate) fn append_request(
-    request: &RequestHead,
-    head: &[u8],
-    client: &ClientSide,
-    request_id: &[u8],
-    out: &mut Vec<u8>,
-) {
+pub(crate) fn append_request(outgoing: Outgoing<'_>, out: &mut Vec<u8>) {
+    let Outgoing { request, head, client, id, to_http2 } = outgoing;
     out.extend_from_slice(request.method.get(head));
     out.push(b' ');
     let target = request.target.get(head);
@@ -50,13 +72,17 @@ pub(crate) fn append_request(
     let host = request.host.map_or(&b"localhost"[..], |host| host.get(head));
     out.extend_from_slice(host);
     out.extend_from_slice(b"\r\n");
-    request.fields.append(head, goes_to_backend, out);
+    let goes_on = |kind| goes_to_backend(kind) || (to_http2 && kind == Kind::Te);
+    request.fields.append(head, goes_on, out);
+    if let Some(protocol) = request.upgrade {
+        append_upgrade(protocol.get(head), out);
+    }
     append_forwarded_for(request, head, client, out);
     out.extend_from_slice(client.listener.as_bytes());
     out.extend_from_slice(b"x-forwarded-host: ");
     out.extend_from_slice(host);
     out.extend_from_slice(b"\r\nx-request-id: ");
-    out.extend_from_slice(request_id);
+    out.extend_from_slice(id);
     out.extend_from_slice(b"\r\n\r\n");
 }
 
@@ -70,6 +96,8 @@ fn goes_to_backend(kind: Kind) -> bool {
         Kind::Host
         | Kind::Connection
         | Kind::HopByHop
+        | Kind::Upgrade
+        | Kind::Te
         | Kind::Replaced
         | Kind::ForwardedFor
         | Kind::RequestId => false,
@@ -147,7 +175,7 @@ pub(crate) fn append_response(
     let keeps_framing = ending.delivery == Delivery::Verbatim;
     let goes_to_client = |kind| match kind {
         Kind::TransferEncoding | Kind::ContentLength => keeps_framing,
-        Kind::Connection | Kind::HopByHop => false,
+        Kind::Connection | Kind::HopByHop | Kind::Te | Kind::Upgrade => false,
         _ => true,
     };
     response.fields.append(head, goes_to_client, out);
@@ -155,7 +183,10 @@ pub(crate) fn append_response(
     if ending.delivery == Delivery::Chunk {
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
     }
-    if !response.is_interim() {
+    if response.status == 101 {
+        let protocol = response.fields.values(Kind::Upgrade, head).next().unwrap_or_default();
+        append_upgrade(protocol, out);
+    } else if !response.is_interim() {
         append_connection(ending.keep_alive, to, out);
     }
     out.extend_from_slice(b"\r\n");
@@ -200,6 +231,12 @@ pub(crate) fn append_refusal(refusal: Refusal, asker: Asker<'_>, out: &mut Vec<u
     if !asker.is_head {
         out.extend_from_slice(body.as_bytes());
     }
+}
+
+fn append_upgrade(protocol: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"connection: upgrade\r\nupgrade: ");
+    out.extend_from_slice(protocol);
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Says what the version does not imply.

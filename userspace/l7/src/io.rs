@@ -1,14 +1,10 @@
 //! Reading and writing with a deadline.
 
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::tcp::{ReadHalf, WriteHalf};
-
+use crate::stream::Stream;
 use crate::timers::Timer;
 
 /// Why bytes could not be moved.
@@ -34,27 +30,22 @@ pub(crate) enum Wait {
 
 /// Reads at least one byte into `space`; 0 is the end of the stream.
 pub(crate) async fn read(
-    half: &mut ReadHalf<'_>,
+    stream: &Stream,
     space: &mut [u8],
     timer: &Timer,
     wait: Wait,
 ) -> Result<usize, IoError> {
     let mut waiting = Waiting { timer, wait, armed: false };
-    poll_fn(|context| {
-        let mut space = ReadBuf::new(space);
-        match Pin::new(&mut *half).poll_read(context, &mut space) {
-            Poll::Ready(read) => {
-                Poll::Ready(read.map(|()| space.filled().len()).map_err(|_| IoError::Closed))
-            }
-            Poll::Pending => waiting.poll(context).map(Err),
-        }
+    poll_fn(|context| match stream.poll_read(context, space) {
+        Poll::Ready(read) => Poll::Ready(read.map_err(|_| IoError::Closed)),
+        Poll::Pending => waiting.poll(context).map(Err),
     })
     .await
 }
 
 /// Writes all of `head`, then all of `body`, in as few calls as the kernel takes.
 pub(crate) async fn write(
-    half: &mut WriteHalf<'_>,
+    stream: &Stream,
     mut head: &[u8],
     mut body: &[u8],
     timer: &Timer,
@@ -63,7 +54,8 @@ pub(crate) async fn write(
     let mut error = IoError::Unsent;
     while !(head.is_empty() && body.is_empty()) {
         let mut waiting = Waiting { timer, wait, armed: false };
-        let mut written = poll_fn(|context| match poll_write(half, context, head, body) {
+        let mut written = poll_fn(|context| match stream.poll_write(context, head, body) {
+            Poll::Ready(Ok(0)) => Poll::Ready(Err(error)),
             Poll::Ready(written) => Poll::Ready(written.map_err(|_| error)),
             Poll::Pending => waiting.poll(context).map(Err),
         })
@@ -74,27 +66,33 @@ pub(crate) async fn write(
         written -= of_head;
         body = body.get(written..).unwrap_or_default();
     }
-    Ok(())
+    let mut waiting = Waiting { timer, wait, armed: false };
+    poll_fn(|context| match stream.poll_flush(context) {
+        Poll::Ready(flushed) => Poll::Ready(flushed.map_err(|_| IoError::Closed)),
+        Poll::Pending => waiting.poll(context).map(Err),
+    })
+    .await
 }
 
-fn poll_write(
-    half: &mut WriteHalf<'_>,
-    context: &mut Context<'_>,
-    head: &[u8],
-    body: &[u8],
-) -> Poll<io::Result<usize>> {
-    let half = Pin::new(half);
-    let written = match (head.is_empty(), body.is_empty()) {
-        (false, false) => {
-            half.poll_write_vectored(context, &[IoSlice::new(head), IoSlice::new(body)])
-        }
-        (false, true) => half.poll_write(context, head),
-        (true, _) => half.poll_write(context, body),
-    };
-    match ready!(written) {
-        Ok(0) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-        other => Poll::Ready(other),
-    }
+/// Says that nothing more will be written, within the deadline that was armed before.
+pub(crate) async fn shutdown(stream: &Stream, timer: &Timer) -> Result<(), IoError> {
+    let mut waiting = Waiting { timer, wait: Wait::Armed, armed: false };
+    poll_fn(|context| match stream.poll_shutdown(context) {
+        Poll::Ready(done) => Poll::Ready(done.map_err(|_| IoError::Closed)),
+        Poll::Pending => waiting.poll(context).map(Err),
+    })
+    .await
+}
+
+/// Whatever `work` comes to, unless the deadline that was armed before fires.
+pub(crate) async fn within<T>(timer: &Timer, work: impl Future<Output = T>) -> Result<T, IoError> {
+    let mut work = std::pin::pin!(work);
+    let mut waiting = Waiting { timer, wait: Wait::Armed, armed: false };
+    poll_fn(|context| match work.as_mut().poll(context) {
+        Poll::Ready(done) => Poll::Ready(Ok(done)),
+        Poll::Pending => waiting.poll(context).map(Err),
+    })
+    .await
 }
 
 /// One wait for the kernel, which the deadline may end.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::spawn_local;
 
-use crate::client;
+use crate::connection;
 use crate::reactor::Reactor;
 use crate::refusal::Refusal;
 
@@ -78,14 +78,15 @@ fn admit(
     reactor.counters.connections.add(1);
     let open = OpenConnection::new(reactor, listener);
     let snapshot = reactor.snapshot();
-    let max = snapshot.listener(listener.configured).map(|policy| policy.limits.connections);
+    let max =
+        snapshot.listener(listener.configured).map(|serving| serving.policy.limits.connections);
     if max.is_some_and(|max| open.count > max) {
         reactor.counters.refused(Refusal::TooManyConnections);
         return;
     }
     let (reactor, listener) = (Rc::clone(reactor), Rc::clone(listener));
     spawn_local(async move {
-        client::serve(reactor, listener, stream, peer).await;
+        connection::serve(reactor, listener, stream, peer).await;
         drop(open);
     });
 }

@@ -9,16 +9,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::{JoinHandle, spawn_local};
-use weir_balance::BackendId;
 
 use crate::buffer::Buffers;
 use crate::counters::Counters;
+use crate::deferred::Flusher;
+use crate::http2;
 use crate::listener::{self, Listener, ListenerShared};
-use crate::pool::Pool;
+use crate::pool::{Pool, PoolKey};
 use crate::snapshot::Snapshot;
+use crate::stream::Stream;
 use crate::timers::{TICK_MS, Timers};
 
 /// Between two looks at idle backend connections.
@@ -44,6 +46,8 @@ pub(crate) struct Reactor {
     pub(crate) timers: Rc<Timers>,
     pub(crate) buffers: Rc<Buffers>,
     pub(crate) pool: Pool,
+    pub(crate) backends: http2::Backends,
+    pub(crate) flusher: Rc<Flusher>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) draining: Cell<bool>,
     /// Open client connections.
@@ -75,6 +79,8 @@ impl Reactor {
             timers: Rc::new(Timers::default()),
             buffers: Rc::new(Buffers::default()),
             pool: Pool::default(),
+            backends: http2::Backends::default(),
+            flusher: Rc::default(),
             counters,
             draining: Cell::new(false),
             open: Cell::new(0),
@@ -91,8 +97,11 @@ impl Reactor {
     }
 
     /// Keeps a backend connection for the next request.
-    pub(crate) fn keep(&self, backend: BackendId, stream: TcpStream) {
-        self.pool.put(backend, stream, self.now.get());
+    pub(crate) fn keep(&self, key: PoolKey, stream: Stream) {
+        // A stream of HTTP/2 serves one exchange; its connection is kept elsewhere.
+        if !matches!(stream, Stream::Pipe(_)) {
+            self.pool.put(key, stream, self.now.get());
+        }
     }
 
     /// 128 bits for names, not for secrets (two steps of SplitMix64).
@@ -126,6 +135,7 @@ pub(crate) fn run(setup: Setup) -> io::Result<()> {
     runtime.block_on(async move {
         let reactor = Rc::new(Reactor::new(snapshot, counters, seed));
         let sweep = spawn_local(sweep(Rc::clone(&reactor)));
+        let flush = spawn_local(Rc::clone(&reactor.flusher).run());
         let mut listening = Listening::default();
         while let Some(order) = orders.recv().await {
             match order {
@@ -144,6 +154,7 @@ pub(crate) fn run(setup: Setup) -> io::Result<()> {
             }
         }
         sweep.abort();
+        flush.abort();
     });
     Ok(())
 }
@@ -221,7 +232,8 @@ async fn sweep(reactor: Rc<Reactor>) {
         reactor.timers.sweep(u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
         if tick % PRUNE_TICKS == 0 {
             let snapshot = reactor.snapshot();
-            reactor.pool.prune(now, |backend| snapshot.knows(backend));
+            reactor.pool.prune(now, |(backend, _)| snapshot.knows(backend));
+            reactor.backends.prune(|(backend, _)| snapshot.knows(backend));
         }
     }
 }

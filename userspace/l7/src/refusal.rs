@@ -35,6 +35,10 @@ pub enum Refusal {
     ResponseTimeout,
     /// The listener has as many connections as it may; this one was closed unanswered.
     TooManyConnections,
+    /// The client and we did not agree on TLS; the connection was closed.
+    TlsHandshake,
+    /// The backend's certificate is not trusted, or TLS with it failed.
+    BackendTls,
 }
 
 impl Refusal {
@@ -56,13 +60,15 @@ impl Refusal {
         ("bad_response", 502, "the backend's answer is malformed"),
         ("response_timeout", 504, "the backend did not answer in time"),
         ("too_many_connections", 503, "too many connections"),
+        ("tls_handshake", 400, "the TLS handshake failed"),
+        ("backend_tls", 502, "TLS with the backend failed"),
     ];
 
     /// How many kinds there are.
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every kind, in the order of [`Refusal::index`].
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::BadRequest("the request is malformed; the message says how"),
         Self::HeaderTimeout,
         Self::BodyTimeout,
@@ -79,6 +85,8 @@ impl Refusal {
         Self::BadResponse,
         Self::ResponseTimeout,
         Self::TooManyConnections,
+        Self::TlsHandshake,
+        Self::BackendTls,
     ];
 
     /// The place of its counter, below [`Refusal::COUNT`].
@@ -101,6 +109,8 @@ impl Refusal {
             Self::BadResponse => 13,
             Self::ResponseTimeout => 14,
             Self::TooManyConnections => 15,
+            Self::TlsHandshake => 16,
+            Self::BackendTls => 17,
         }
     }
 

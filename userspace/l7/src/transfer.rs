@@ -3,26 +3,25 @@
 use std::io::Write;
 use std::time::Duration;
 
-use tokio::net::tcp::{ReadHalf, WriteHalf};
-
 use crate::buffer::{Buffer, LARGE, SMALL};
 use crate::forwarded::Delivery;
 use crate::http1::body::Body;
 use crate::http1::chunked::{Malformed, Piece};
 use crate::io::{IoError, Wait, read, write};
+use crate::stream::Stream;
 use crate::timers::Timer;
 
 /// Up to this many bytes of body are copied behind the head, which is cheaper than two slices.
 const COPY_MAX: usize = 4 * 1024;
 
 /// One body on its way.
-pub(crate) struct Transfer<'a, 'source, 'sink> {
+pub(crate) struct Transfer<'a> {
     pub(crate) body: Body,
     pub(crate) delivery: Delivery,
-    pub(crate) source: &'a mut ReadHalf<'source>,
+    pub(crate) source: &'a Stream,
     /// What was read from the source; may hold the beginning of the body.
     pub(crate) buffer: &'a mut Buffer,
-    pub(crate) sink: &'a mut WriteHalf<'sink>,
+    pub(crate) sink: &'a Stream,
     /// What goes before the body; still there if nothing could be sent.
     pub(crate) head: &'a mut Vec<u8>,
     pub(crate) timer: &'a Timer,
@@ -50,7 +49,7 @@ struct Portion {
     ended: bool,
 }
 
-impl Transfer<'_, '_, '_> {
+impl Transfer<'_> {
     /// Sends the head and the whole body. The buffer holds what came after it.
     pub(crate) async fn run(mut self) -> Result<(), TransferError> {
         loop {

@@ -11,6 +11,7 @@ mod guard;
 mod kernel;
 mod listener;
 mod route;
+mod tls;
 mod upstream;
 mod vip;
 
@@ -19,7 +20,10 @@ pub use cidr::{Cidr, ParseCidrError};
 pub use config::{Admin, Config, LogLevel};
 pub use guard::{Guard, GuardBan, GuardKey, RuleMode, SynGuard};
 pub use kernel::{BanFile, Bans, Kernel, KernelMode, Tunnel};
-pub use listener::{Limits, Listener, Timeouts};
-pub use route::{HostPattern, PathPattern, Route, Service, ServiceTimeouts};
+pub use listener::{Limits, Listener, Serves, Timeouts};
+pub use route::{
+    HostPattern, PathPattern, ProxyVersion, Route, Service, ServiceProtocol, ServiceTimeouts,
+};
+pub use tls::{CertificateFiles, ClientAuth, ClientTls, ServerTls, TlsVersion};
 pub use upstream::{ActiveCheck, AlgorithmName, CheckKind, Target, Upstream, Weight};
 pub use vip::{Forward, HashBy, Protocol, Vip};

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::ServerTls;
+
 /// One of `listeners:`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
@@ -10,10 +12,41 @@ pub struct Listener {
     pub name: String,
     /// Where it is bound.
     pub address: SocketAddr,
+    /// What is spoken on it.
+    pub serves: Serves,
+    /// How connections are encrypted; `None` is not at all.
+    pub tls: Option<ServerTls>,
+    /// Connections begin with a PROXY protocol header that names the client.
+    pub proxy_protocol: bool,
     /// What a client may take up.
     pub limits: Limits,
     /// How long a client may take.
     pub timeouts: Timeouts,
+}
+
+/// What a listener speaks with its clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serves {
+    /// Requests, which routes lead to services.
+    Http {
+        /// HTTP/1.0 and HTTP/1.1.
+        http1: bool,
+        /// HTTP/2: by ALPN over TLS, by prior knowledge without.
+        http2: bool,
+    },
+    /// Bytes; the index of the service in `Config::services` that gets all of them.
+    Tcp {
+        /// Index into `Config::services`.
+        service: usize,
+    },
+    /// TLS that the backend terminates; routes lead to services by the name that the client asks for.
+    TlsPassthrough,
+}
+
+impl Default for Serves {
+    fn default() -> Self {
+        Self::Http { http1: true, http2: false }
+    }
 }
 
 /// Bounds on what clients of a listener can make grow.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::ClientTls;
+
 /// One of `routes:`: a request that matches host and path goes to the service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
@@ -42,8 +44,43 @@ pub struct Service {
     pub name: String,
     /// Index into `Config::upstreams`.
     pub upstream: usize,
+    /// What its backends speak.
+    pub protocol: ServiceProtocol,
+    /// How connections to backends are encrypted; `None` is not at all.
+    pub tls: Option<ClientTls>,
+    /// Connections to backends begin with a PROXY protocol header of this version.
+    pub proxy_protocol: Option<ProxyVersion>,
     /// How long a backend may take.
     pub timeouts: ServiceTimeouts,
+}
+
+/// What backends speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum ServiceProtocol {
+    /// HTTP/1.1
+    #[default]
+    Http1,
+    /// HTTP/2: by ALPN over TLS, by prior knowledge without.
+    Http2,
+}
+
+impl ServiceProtocol {
+    /// Every protocol with the word users type for it.
+    pub const NAMES: [(&'static str, Self); 2] = [("http1", Self::Http1), ("http2", Self::Http2)];
+}
+
+/// A version of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProxyVersion {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
+}
+
+impl ProxyVersion {
+    /// Every version with the word users type for it.
+    pub const NAMES: [(&'static str, Self); 2] = [("v1", Self::V1), ("v2", Self::V2)];
 }
 
 /// How long a backend may take over each phase.

@@ -31,6 +31,11 @@ impl Body {
         }
     }
 
+    /// Whether what follows are trailer lines.
+    pub(crate) fn is_in_trailers(&self) -> bool {
+        matches!(self, Self::Chunked(chunked) if chunked.is_in_trailers())
+    }
+
     /// Whether the end of the stream is where this body may end.
     pub(crate) fn ends_at_close(&self) -> bool {
         matches!(self, Self::UntilClose | Self::Length(0))

@@ -59,6 +59,11 @@ impl Chunked {
         }
     }
 
+    /// Whether what follows are trailer lines.
+    pub(crate) fn is_in_trailers(&self) -> bool {
+        matches!(self.state, State::Trailers)
+    }
+
     fn size(&mut self, bytes: &[u8]) -> Result<Piece, Malformed> {
         let Some(line) = line(bytes)? else { return Ok(Piece::Incomplete) };
         let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();

@@ -23,7 +23,11 @@ pub(crate) enum Kind {
     Expect,
     ForwardedFor,
     RequestId,
+    /// For this connection only, but for `trailers` on the way to HTTP/2.
+    Te,
     Via,
+    /// What the connection is to become.
+    Upgrade,
     /// For this connection only, by RFC 9110 section 7.6.1 or because `Connection` names it.
     HopByHop,
     /// What a client says of how it reached us: ours replaces it.
@@ -37,11 +41,11 @@ impl Kind {
     pub(crate) fn of(name: &[u8]) -> Self {
         let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
         match name.len() {
-            2 if is("te") => Self::HopByHop,
+            2 if is("te") => Self::Te,
             3 if is("via") => Self::Via,
             4 if is("host") => Self::Host,
             6 if is("expect") => Self::Expect,
-            7 if is("upgrade") => Self::HopByHop,
+            7 if is("upgrade") => Self::Upgrade,
             10 if is("connection") => Self::Connection,
             10 if is("keep-alive") => Self::HopByHop,
             12 if is("x-request-id") => Self::RequestId,
@@ -100,6 +104,8 @@ impl Fields {
                     options.close = true;
                 } else if option.eq_ignore_ascii_case(b"keep-alive") {
                     options.keep_alive = true;
+                } else if option.eq_ignore_ascii_case(b"upgrade") {
+                    options.upgrade = true;
                 } else {
                     self.mark_hop_by_hop(option, head);
                 }
@@ -141,6 +147,7 @@ impl Fields {
 pub(crate) struct ConnectionOptions {
     pub(crate) close: bool,
     pub(crate) keep_alive: bool,
+    pub(crate) upgrade: bool,
 }
 
 /// The elements of a comma-separated list without blanks around them; empty ones are left out.
@@ -277,7 +284,9 @@ mod tests {
             let (head, mut fields) = fields(text);
             fields.read_connection(&head);
             let mut out = Vec::new();
-            let keep = |kind| !matches!(kind, Kind::HopByHop | Kind::Connection);
+            let keep = |kind| {
+                !matches!(kind, Kind::HopByHop | Kind::Connection | Kind::Te | Kind::Upgrade)
+            };
             fields.append(&head, keep, &mut out);
             assert_eq!(
                 out.escape_ascii().to_string(),

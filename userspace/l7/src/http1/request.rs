@@ -25,6 +25,8 @@ pub(crate) struct RequestHead {
     pub(crate) body: BodyLength,
     /// The connection may serve another request after this one.
     pub(crate) keep_alive: bool,
+    /// What the connection is to become, where the backend agrees; not for a request with a body.
+    pub(crate) upgrade: Option<Span>,
     /// The client waits for `100 Continue` before it sends the body.
     pub(crate) expects_continue: bool,
     pub(crate) is_head: bool,
@@ -67,8 +69,9 @@ impl RequestHead {
             matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE");
         self.fields.set(bytes, request.headers);
         self.read_target(bytes, target, method)?;
-        self.read_connection(bytes);
+        let asks_upgrade = self.read_connection(bytes);
         self.read_body(bytes)?;
+        self.upgrade = if asks_upgrade { self.find_upgrade(bytes) } else { None };
         self.read_expect(bytes)
     }
 
@@ -121,12 +124,27 @@ impl RequestHead {
         Ok(())
     }
 
-    fn read_connection(&mut self, bytes: &[u8]) {
+    /// Whether it asks for another protocol.
+    fn read_connection(&mut self, bytes: &[u8]) -> bool {
         let options = self.fields.read_connection(bytes);
         self.keep_alive = match self.version {
             Version::Http11 => !options.close,
             Version::Http10 => options.keep_alive && !options.close,
         };
+        options.upgrade && self.version == Version::Http11
+    }
+
+    /// One protocol, in one field, and not HTTP itself: a backend that took `h2c` would be spoken to
+    /// past every rule of ours.
+    fn find_upgrade(&self, bytes: &[u8]) -> Option<Span> {
+        let mut fields = self.fields.iter().filter(|field| field.kind == Kind::Upgrade);
+        let (field, None) = (fields.next()?, fields.next()) else { return None };
+        let name = field.value.get(bytes);
+        let is_token = !name.is_empty()
+            && name.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._/".contains(byte));
+        let lower = name.to_ascii_lowercase();
+        let is_http = lower.starts_with(b"h2") || lower.starts_with(b"http");
+        (is_token && !is_http && self.body == BodyLength::None).then_some(field.value)
     }
 
     fn read_body(&mut self, bytes: &[u8]) -> Result<(), Refusal> {

@@ -4,11 +4,16 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use weir_l7::Snapshot;
+use weir_net::Tickets;
 
 use crate::run::config;
 
 pub(crate) fn check(path: &Path) -> Result<ExitCode> {
     let config = config::read(path)?;
+    // What only a start would find out: certificates and keys that cannot be used.
+    let upstreams = weir_balance::build(&config.upstreams, &[]);
+    Snapshot::new(&config, &upstreams, &Tickets::new()?)?;
     let counts = [
         ("VIP", config.vips.len()),
         ("listener", config.listeners.len()),

@@ -12,7 +12,7 @@ use weir_l4::{Configured, Kernel, List};
 use weir_l7::{Engine, Plan, Snapshot};
 use weir_model::{BanFile, Cidr, Config, KernelMode};
 
-use super::{Main, config, lists, vips};
+use super::{Main, certificates, config, files::Watched, lists, vips};
 
 /// Reads the configuration again and puts it in force, or says why not and changes nothing.
 pub(crate) async fn reload(main: &mut Main) -> Result<Done, String> {
@@ -48,7 +48,8 @@ pub(crate) struct Planned {
     upstreams: Vec<Arc<Upstream>>,
     engine: Plan,
     lists: Vec<(String, List)>,
-    watched: lists::Watched,
+    lists_watched: Watched,
+    certificates: Watched,
 }
 
 /// Plans the change from `previous` upstreams to `config`.
@@ -58,18 +59,20 @@ pub(crate) fn plan(
     config: &Config,
 ) -> Result<Planned> {
     let upstreams = weir_balance::build(&config.upstreams, previous);
-    let snapshot = Snapshot::new(config, &upstreams).context("build the routes")?;
     let has_kernel = config.kernel.mode != KernelMode::Off;
     let files = if has_kernel { &config.kernel.bans.files[..] } else { &[] };
     // Before the files are read: one that changes meanwhile is read again.
-    let watched = lists::Watched::now(files);
+    let lists_watched = Watched::now(files.iter().map(|file| file.path.clone()));
+    let certificates = Watched::now(certificates::paths(config));
     let lists = lists::read(files)?;
-    Ok(Planned { engine: engine.plan(snapshot, &config.listeners)?, upstreams, lists, watched })
+    let snapshot = Snapshot::new(config, &upstreams, engine.tickets())?;
+    let engine = engine.plan(snapshot, &config.listeners)?;
+    Ok(Planned { upstreams, engine, lists, lists_watched, certificates })
 }
 
 /// Puts a plan in force.
 pub(crate) async fn apply(main: &mut Main, config: Config, planned: Planned) -> Result<()> {
-    let Planned { upstreams, engine, lists, watched } = planned;
+    let Planned { upstreams, engine, lists, lists_watched, certificates } = planned;
     let running = &main.running;
     if let Some(kernel) = &running.kernel {
         // The kernel may still refuse (room, memory): before the reactors change, which cannot fail.
@@ -89,15 +92,19 @@ pub(crate) async fn apply(main: &mut Main, config: Config, planned: Planned) -> 
     *running.upstreams.borrow_mut() = upstreams;
     running.generation.set(running.generation.get() + 1);
     main.config = config;
-    main.ban_files = watched;
+    main.ban_files = lists_watched;
+    main.certificates = certificates;
     Ok(())
 }
 
 /// Reads lists that have changed since and puts them in force; where that fails the ones in force stay.
 pub(crate) async fn follow_lists(main: &mut Main) {
     let Some(kernel) = &main.running.kernel else { return };
-    for file in main.ban_files.changed() {
-        let read = lists::read_one(&file);
+    for path in main.ban_files.changed() {
+        let Some(file) = main.config.kernel.bans.files.iter().find(|file| file.path == path) else {
+            continue;
+        };
+        let read = lists::read_one(file);
         let done = match read {
             Ok(list) => {
                 let lists = vec![(lists::name(&file.path), list)];

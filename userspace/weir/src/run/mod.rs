@@ -3,7 +3,9 @@
 pub(crate) mod config;
 
 mod admin;
+mod certificates;
 mod change;
+mod files;
 mod guard;
 mod lists;
 mod signals;
@@ -84,7 +86,8 @@ async fn serve(arguments: &Run, config: Config) -> Result<()> {
         config: config.clone(),
         detach: false,
         watch: weir_health::Watch::default(),
-        ban_files: lists::Watched::default(),
+        ban_files: files::Watched::default(),
+        certificates: files::Watched::default(),
         health_seen: 0,
         vips_ticked: Instant::now(),
     };
@@ -118,7 +121,9 @@ struct Main {
     /// The probes of the configuration in force.
     watch: weir_health::Watch,
     /// The ban lists of the configuration in force, as they were read.
-    ban_files: lists::Watched,
+    ban_files: files::Watched,
+    /// The certificates of the configuration in force, as they were read.
+    certificates: files::Watched,
     /// How often healths had changed when the VIPs were last balanced.
     health_seen: u64,
     /// When time was last told to the VIPs.
@@ -155,7 +160,10 @@ impl Main {
                 _ = ticks.tick() => self.tick().await,
                 _ = guards.tick() => guard::follow(self).await,
                 _ = balances.tick() => vips::follow(self).await,
-                _ = looks.tick() => change::follow_lists(self).await,
+                _ = looks.tick() => {
+                    change::follow_lists(self).await;
+                    certificates::follow(self).await;
+                }
             }
         }
     }

@@ -1,0 +1,254 @@
+//! Heads of HTTP/2 as heads of HTTP/1.1, and back. Pure.
+
+use std::io::Write;
+
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Uri, request};
+
+use crate::http1::Span;
+use crate::http1::field::{Fields, Kind};
+use crate::http1::request::RequestHead;
+use crate::http1::response::ResponseHead;
+
+/// How a request's body goes on in HTTP/1.1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// As long as the head says; nothing follows it.
+    Length,
+    /// In chunks, trailers behind them.
+    Chunked,
+    /// Bytes of another protocol: RFC 8441.
+    Raw,
+}
+
+/// The head cannot be put into the other version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Untranslatable;
+
+/// Appends a request's head in HTTP/1.1. What the strict parser of HTTP/1.1 then refuses is refused.
+pub(super) fn append_request(
+    request: &request::Parts,
+    ends: bool,
+    websocket_key: Option<&str>,
+    out: &mut Vec<u8>,
+) -> Framing {
+    let method = if websocket_key.is_some() { "GET" } else { request.method.as_str() };
+    let target = request.uri.path_and_query().map_or("*", |target| match target.as_str() {
+        "" => "/",
+        target => target,
+    });
+    // Writing to a Vec cannot fail.
+    let _ = write!(out, "{method} {target} HTTP/1.1\r\n");
+    if let Some(authority) = request.uri.authority() {
+        let _ = write!(out, "host: {authority}\r\n");
+    }
+    let is_same_host = |value: &HeaderValue| {
+        request.uri.authority().is_some_and(|known| value.as_bytes() == known.as_str().as_bytes())
+    };
+    let mut cookies = 0;
+    for (name, value) in &request.headers {
+        // Two hosts that differ are for the parser to refuse.
+        if (name == "host" && is_same_host(value)) || name == "transfer-encoding" {
+            continue;
+        }
+        if name == "cookie" {
+            cookies += 1;
+            continue;
+        }
+        append_field(name.as_str(), value.as_bytes(), out);
+    }
+    if cookies > 0 {
+        // Crumbs, one after the other (RFC 9113 section 8.2.3).
+        let crumbs: Vec<_> =
+            request.headers.get_all("cookie").iter().map(HeaderValue::as_bytes).collect();
+        append_field("cookie", &crumbs.join(&b"; "[..]), out);
+    }
+    let framing = match websocket_key {
+        Some(key) => {
+            let _ = write!(
+                out,
+                "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-key: {key}\r\n"
+            );
+            Framing::Raw
+        }
+        None if ends || request.headers.contains_key("content-length") => Framing::Length,
+        None => {
+            out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+            Framing::Chunked
+        }
+    };
+    out.extend_from_slice(b"\r\n");
+    framing
+}
+
+/// Appends an answer's head in HTTP/1.1; the answer to a request that is `head` has no body.
+pub(super) fn append_response(
+    response: &Response<()>,
+    ends: bool,
+    to_head_request: bool,
+    out: &mut Vec<u8>,
+) -> Framing {
+    let status = response.status();
+    let _ =
+        write!(out, "HTTP/1.1 {} {}\r\n", status.as_str(), status.canonical_reason().unwrap_or(""));
+    for (name, value) in response.headers() {
+        append_field(name.as_str(), value.as_bytes(), out);
+    }
+    let has_length = response.headers().contains_key("content-length");
+    let never_has_body = to_head_request || matches!(status.as_u16(), 100..200 | 204 | 304);
+    let framing = match (has_length || never_has_body, ends) {
+        (true, _) => Framing::Length,
+        (false, true) => {
+            out.extend_from_slice(b"content-length: 0\r\n");
+            Framing::Length
+        }
+        (false, false) => {
+            out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+            Framing::Chunked
+        }
+    };
+    out.extend_from_slice(b"\r\n");
+    framing
+}
+
+/// Appends the head with which a server of HTTP/1.1 agrees to a WebSocket.
+pub(super) fn append_switch(response: &Response<()>, accept: &str, out: &mut Vec<u8>) -> Framing {
+    let _ = write!(
+        out,
+        "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+         sec-websocket-accept: {accept}\r\n"
+    );
+    for (name, value) in response.headers() {
+        append_field(name.as_str(), value.as_bytes(), out);
+    }
+    out.extend_from_slice(b"\r\n");
+    Framing::Raw
+}
+
+/// Appends trailers as the lines behind a chunked body.
+pub(super) fn append_trailers(trailers: &HeaderMap, out: &mut Vec<u8>) {
+    for (name, value) in trailers {
+        append_field(name.as_str(), value.as_bytes(), out);
+    }
+}
+
+fn append_field(name: &str, value: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The answer whose head was read in HTTP/1.1.
+pub(super) fn response(
+    response: &ResponseHead,
+    head: &[u8],
+) -> Result<Response<()>, Untranslatable> {
+    let mut translated = Response::new(());
+    *translated.status_mut() = StatusCode::from_u16(response.status).map_err(|_| Untranslatable)?;
+    *translated.headers_mut() = headers(&response.fields, head)?;
+    Ok(translated)
+}
+
+/// The request whose head was read in HTTP/1.1.
+pub(super) fn request(
+    request: &RequestHead,
+    head: &[u8],
+    scheme: &'static str,
+) -> Result<Request<()>, Untranslatable> {
+    let text = |span: Span| std::str::from_utf8(span.get(head)).map_err(|_| Untranslatable);
+    let authority = text(request.host.ok_or(Untranslatable)?)?;
+    let uri = Uri::builder().scheme(scheme).authority(authority);
+    let uri = uri.path_and_query(text(request.target)?).build().map_err(|_| Untranslatable)?;
+    let mut translated = Request::new(());
+    *translated.method_mut() =
+        Method::from_bytes(request.method.get(head)).map_err(|_| Untranslatable)?;
+    *translated.uri_mut() = uri;
+    let mut fields = headers(&request.fields, head)?;
+    fields.remove("host");
+    *translated.headers_mut() = fields;
+    Ok(translated)
+}
+
+/// The fields that have a place in HTTP/2.
+fn headers(fields: &Fields, head: &[u8]) -> Result<HeaderMap, Untranslatable> {
+    let mut map = HeaderMap::with_capacity(fields.iter().count());
+    for field in fields.iter() {
+        match field.kind {
+            Kind::Connection | Kind::HopByHop | Kind::TransferEncoding => continue,
+            Kind::Te if field.value.get(head) != b"trailers" => continue,
+            _ => {}
+        }
+        let name = HeaderName::from_bytes(field.name.get(head)).map_err(|_| Untranslatable)?;
+        let value = HeaderValue::from_bytes(field.value.get(head)).map_err(|_| Untranslatable)?;
+        map.append(name, value);
+    }
+    Ok(map)
+}
+
+/// The fields of trailer lines, those that can be read.
+pub(super) fn trailers(lines: &[u8]) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    for line in lines.split(|&byte| byte == b'\n') {
+        let Some(colon) = memchr::memchr(b':', line) else { continue };
+        let (name, value) = line.split_at_checked(colon).unwrap_or_default();
+        let value = value.get(1..).unwrap_or_default().trim_ascii();
+        let name = HeaderName::from_bytes(name);
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(value)) {
+            map.append(name, value);
+        }
+    }
+    map
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_model::Limits;
+
+    use super::*;
+
+    fn parts(request: request::Builder) -> request::Parts {
+        request.body(()).unwrap().into_parts().0
+    }
+
+    #[test]
+    fn a_request_there_and_back() {
+        let there = parts(
+            Request::post("https://a.example/x?y")
+                .header("cookie", "a=1")
+                .header("cookie", "b=2")
+                .header("te", "trailers")
+                .header("host", "a.example"),
+        );
+        let mut text = Vec::new();
+        assert_eq!(append_request(&there, false, None, &mut text), Framing::Chunked);
+        assert_eq!(
+            String::from_utf8(text.clone()).unwrap(),
+            "POST /x?y HTTP/1.1\r\nhost: a.example\r\nte: trailers\r\ncookie: a=1; b=2\r\n\
+             transfer-encoding: chunked\r\n\r\n"
+        );
+        let mut head = RequestHead::default();
+        head.parse(&text, &Limits::default()).unwrap();
+        let back = request(&head, &text, "https").unwrap();
+        assert_eq!(back.uri(), "https://a.example/x?y");
+        assert_eq!(back.headers()["te"], "trailers");
+        assert!(!back.headers().contains_key("transfer-encoding"));
+    }
+
+    #[test]
+    fn hosts_that_differ_are_left_to_the_parser() {
+        let there = parts(Request::get("https://a.example/").header("host", "b.example"));
+        let mut text = Vec::new();
+        append_request(&there, true, None, &mut text);
+        assert!(RequestHead::default().parse(&text, &Limits::default()).is_err());
+    }
+
+    #[test]
+    fn trailer_lines() {
+        let map = trailers(b"grpc-status: 0\r\nx:  y \r\nbroken\r\n");
+        assert_eq!((map.len(), map["grpc-status"].to_str().unwrap()), (2, "0"));
+        let mut lines = Vec::new();
+        append_trailers(&map, &mut lines);
+        assert_eq!(lines, b"grpc-status: 0\r\nx: y\r\n");
+    }
+}

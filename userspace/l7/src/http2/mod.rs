@@ -1,0 +1,27 @@
+//! HTTP/2 by `h2`, on both sides. A stream is a connection in memory (`pipe`) that speaks HTTP/1.1 with
+//! the exchange, so that routing, plugins, limits and counting know one protocol alone.
+//!
+//! `server` accepts streams, `client` opens them; `head` translates heads, `body` bodies.
+
+mod backends;
+mod body;
+mod client;
+mod head;
+mod server;
+mod stream;
+
+pub(crate) use backends::Backends;
+pub(crate) use server::serve;
+
+/// Streams that one client may have open at a time.
+pub(crate) const STREAMS_MAX: u32 = 128;
+/// Bytes of one stream's body that may be on their way to us.
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// Bytes of all bodies of one connection that may be on their way to us.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Bytes of answers that wait inside `h2` to be sent, of one stream.
+const SEND_BUFFER_MAX: usize = 256 * 1024;
+/// Streams that a client has reset before we looked at them: more is an attack (CVE-2023-44487).
+const PENDING_RESETS_MAX: usize = 20;
+/// Streams that we had to reset because they broke the protocol: more is an attack.
+const ERROR_RESETS_MAX: usize = 64;

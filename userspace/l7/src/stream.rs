@@ -1,0 +1,132 @@
+//! A connection as an exchange sees it: bytes in, bytes out, whatever carries them.
+
+use std::cell::RefCell;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use weir_net::TlsStream;
+
+use crate::pipe::PipeEnd;
+
+/// One end of a connection. Both directions may be polled in turn, from one task.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Plain(RefCell<TcpStream>),
+    Tls(TlsStream),
+    /// An HTTP/2 stream that speaks HTTP/1.1 with us.
+    Pipe(PipeEnd),
+}
+
+impl From<TcpStream> for Stream {
+    fn from(socket: TcpStream) -> Self {
+        Self::Plain(RefCell::new(socket))
+    }
+}
+
+impl Stream {
+    /// Ready when there may be something to read, without memory to read it to.
+    pub(crate) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Plain(socket) => socket.borrow().poll_read_ready(context).map(drop),
+            Self::Tls(tls) => tls.poll_readable(context),
+            Self::Pipe(pipe) => pipe.poll_readable(context),
+        }
+    }
+
+    /// Reads into `space`; 0 is the end of the stream.
+    pub(crate) fn poll_read(
+        &self,
+        context: &mut Context<'_>,
+        space: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(socket) => {
+                let mut space = ReadBuf::new(space);
+                let read = Pin::new(&mut *socket.borrow_mut()).poll_read(context, &mut space);
+                read.map_ok(|()| space.filled().len())
+            }
+            Self::Tls(tls) => tls.poll_read(context, space),
+            Self::Pipe(pipe) => pipe.poll_read(context, space),
+        }
+    }
+
+    /// Writes what of `head` and then `body` is taken.
+    pub(crate) fn poll_write(
+        &self,
+        context: &mut Context<'_>,
+        head: &[u8],
+        body: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(socket) => {
+                let socket = &mut *socket.borrow_mut();
+                let socket = Pin::new(socket);
+                match (head.is_empty(), body.is_empty()) {
+                    (false, false) => {
+                        let slices = [IoSlice::new(head), IoSlice::new(body)];
+                        socket.poll_write_vectored(context, &slices)
+                    }
+                    (false, true) => socket.poll_write(context, head),
+                    (true, _) => socket.poll_write(context, body),
+                }
+            }
+            Self::Tls(tls) => tls.poll_write(context, head, body),
+            Self::Pipe(pipe) => pipe.poll_write(context, head, body),
+        }
+    }
+
+    /// Ready when the kernel has taken all that was written.
+    pub(crate) fn poll_flush(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tls(tls) => tls.poll_flush(context),
+            Self::Plain(_) | Self::Pipe(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Says that nothing more will be written.
+    pub(crate) fn poll_shutdown(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(socket) => Pin::new(&mut *socket.borrow_mut()).poll_shutdown(context),
+            Self::Tls(tls) => tls.poll_shutdown(context),
+            Self::Pipe(pipe) => {
+                pipe.shutdown();
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+
+    /// Whether nothing has arrived: neither the end of the stream nor bytes that nobody asked for. The
+    /// runtime has heard of it already, so nothing is asked of the kernel.
+    pub(crate) fn is_quiet(&self) -> bool {
+        match self {
+            Self::Plain(socket) => {
+                let mut byte = [0];
+                let read = socket.borrow().try_read(&mut byte);
+                matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+            }
+            Self::Tls(tls) => tls.is_quiet(),
+            // A stream of HTTP/2 serves one exchange.
+            Self::Pipe(_) => false,
+        }
+    }
+
+    /// Closes it so that nobody takes what was sent for the whole.
+    pub(crate) fn reset(self) {
+        match self {
+            Self::Plain(socket) => drop(socket.borrow().set_zero_linger()),
+            Self::Tls(tls) => drop(tls.with_socket(TcpStream::set_zero_linger)),
+            Self::Pipe(pipe) => pipe.reset(),
+        }
+    }
+
+    /// Closes it in order: over TLS, the peer is told that this is the end and no cut.
+    pub(crate) fn close(self) {
+        if let Self::Tls(tls) = &self {
+            let mut context = Context::from_waker(std::task::Waker::noop());
+            let _ = tls.poll_shutdown(&mut context);
+        }
+    }
+}
