@@ -8,10 +8,12 @@ mod algorithm;
 mod backend;
 mod least_requests;
 mod maglev;
+mod retry_budget;
 mod round_robin;
 mod upstream;
 
 pub use algorithm::{ALGORITHMS, Algorithm, AlgorithmSpec};
 pub use backend::{Backend, BackendId, Health, OpenRequest, health_changes};
 pub use maglev::{Member, maglev};
+pub use retry_budget::RetryBudget;
 pub use upstream::{Upstream, build};
