@@ -21,5 +21,8 @@ pub use guard::{Guard, GuardBan, GuardKey, RuleMode, SynGuard};
 pub use kernel::{BanFile, Bans, Kernel, KernelMode, Tunnel};
 pub use listener::{Limits, Listener, Timeouts};
 pub use route::{HostPattern, PathPattern, Route, Service, ServiceTimeouts};
-pub use upstream::{ActiveCheck, AlgorithmName, CheckKind, Target, Upstream, Weight};
+pub use upstream::{
+    ActiveCheck, AlgorithmName, CheckKind, HashOn, PassiveCheck, SameSite, Statuses, Sticky,
+    Target, Upstream, UpstreamLimits, Weight,
+};
 pub use vip::{Forward, HashBy, Protocol, Vip};
