@@ -29,14 +29,21 @@ pub struct Backend {
     address: SocketAddr,
     weight: AtomicU32,
     health: AtomicU8,
-    open: AtomicU32,
-    requests: AtomicU64,
-    failures: AtomicU64,
     /// Since when it takes more and more, in nanoseconds since the process started; or `WARM`, `JUST_UP`.
     up_since: AtomicU64,
     pub(crate) ejection: Ejection,
-    pub(crate) latency: Latency,
     siblings: Arc<Siblings>,
+    busy: Busy,
+}
+
+/// What every request writes, in cache lines of its own: the rest is read by every choice.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Busy {
+    open: AtomicU32,
+    requests: AtomicU64,
+    failures: AtomicU64,
+    latency: Latency,
 }
 
 /// Open requests of all backends of an upstream, for who asks for that: reactors that count at one place
@@ -48,6 +55,7 @@ pub(crate) struct Siblings {
 }
 
 impl Siblings {
+    /// From now on they are counted.
     pub(crate) fn count(&self) {
         self.is_counted.store(true, Ordering::Relaxed);
     }
@@ -109,13 +117,10 @@ impl Backend {
             address,
             weight: AtomicU32::new(weight.value()),
             health: AtomicU8::new(Health::Unknown as u8),
-            open: AtomicU32::new(0),
-            requests: AtomicU64::new(0),
-            failures: AtomicU64::new(0),
             up_since: AtomicU64::new(WARM),
             ejection: Ejection::default(),
-            latency: Latency::default(),
             siblings,
+            busy: Busy::default(),
         }
     }
 
@@ -172,21 +177,26 @@ impl Backend {
     /// first look after that is when it begins.
     pub(crate) fn ramp(&self, now: Duration, slow_start: Duration) -> f64 {
         let up_since = self.up_since.load(Ordering::Relaxed);
-        if up_since == WARM || slow_start.is_zero() {
+        if up_since == WARM {
+            return 1.0;
+        }
+        // Refused if it went down and came up again just now, or if another reactor was first.
+        let begin = |now| {
+            let order = Ordering::Relaxed;
+            let _ = self.up_since.compare_exchange(up_since, now, order, order);
+        };
+        if slow_start.is_zero() {
+            begin(WARM);
             return 1.0;
         }
         let now = nanos(now);
-        let exchange =
-            |to| self.up_since.compare_exchange(up_since, to, Ordering::Relaxed, Ordering::Relaxed);
         if up_since == JUST_UP {
-            // Whoever was first has looked at almost the same time.
-            let _ = exchange(now);
+            begin(now);
             return FLOOR;
         }
         let grown = now.saturating_sub(up_since) as f64 / nanos(slow_start) as f64;
         if grown >= 1.0 {
-            // Unless it went down and came up again just now.
-            let _ = exchange(WARM);
+            begin(WARM);
         }
         (FLOOR + (1.0 - FLOOR) * grown).min(1.0)
     }
@@ -210,17 +220,22 @@ impl Backend {
         self.ejection.count()
     }
 
+    /// Takes note of how long an answer took.
+    pub(crate) fn observe(&self, latency: Duration, now: Duration) {
+        self.busy.latency.observe(latency, now);
+    }
+
     /// How long it is expected to take for an answer; `None` if it has given none, or if the algorithm is
     /// another than `peak-ewma`.
     #[must_use]
     pub fn latency(&self, now: Duration) -> Option<Duration> {
-        self.latency.at(now)
+        self.busy.latency.at(now)
     }
 
     /// A request that this backend was chosen for is open, until the answer is dropped.
     #[must_use]
     pub fn open_request(self: &Arc<Self>) -> OpenRequest {
-        self.open.fetch_add(1, Ordering::Relaxed);
+        self.busy.open.fetch_add(1, Ordering::Relaxed);
         let is_sibling = self.siblings.is_counted.load(Ordering::Relaxed);
         if is_sibling {
             self.siblings.open.fetch_add(1, Ordering::Relaxed);
@@ -231,29 +246,29 @@ impl Backend {
     /// Requests that this backend was chosen for and that are not answered in full.
     #[must_use]
     pub fn open(&self) -> u32 {
-        self.open.load(Ordering::Relaxed)
+        self.busy.open.load(Ordering::Relaxed)
     }
 
     /// Counts a request that is sent here.
     pub fn count_request(&self) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.busy.requests.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Requests that were sent here since the process started.
     #[must_use]
     pub fn requests(&self) -> u64 {
-        self.requests.load(Ordering::Relaxed)
+        self.busy.requests.load(Ordering::Relaxed)
     }
 
     /// Counts a request that this backend failed to answer.
     pub fn count_failure(&self) {
-        self.failures.fetch_add(1, Ordering::Relaxed);
+        self.busy.failures.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Requests that this backend failed to answer: not reached, died, timed out, or unreadable.
     #[must_use]
     pub fn failures(&self) -> u64 {
-        self.failures.load(Ordering::Relaxed)
+        self.busy.failures.load(Ordering::Relaxed)
     }
 }
 
@@ -275,7 +290,7 @@ impl OpenRequest {
 
 impl Drop for OpenRequest {
     fn drop(&mut self) {
-        self.backend.open.fetch_sub(1, Ordering::Relaxed);
+        self.backend.busy.open.fetch_sub(1, Ordering::Relaxed);
         if self.is_sibling {
             self.backend.siblings.open.fetch_sub(1, Ordering::Relaxed);
         }

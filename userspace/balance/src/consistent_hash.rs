@@ -47,7 +47,8 @@ impl ConsistentHash {
         Self { points, balance: setting.hash_balance.map(|percent| f64::from(percent) / 100.0) }
     }
 
-    /// Whether a backend may have one more request.
+    /// Whether a backend may have one more request. Reactors that ask at the same time are told the same,
+    /// so it may have as many more than its bound as there are others of them.
     fn has_room(&self, backend: &Backend, load: Option<f64>) -> bool {
         let Some((balance, load)) = self.balance.zip(load) else { return true };
         // Products that are whole numbers may be a little more here.

@@ -137,7 +137,7 @@ impl Upstream {
                     peak_ewma::FAILED
                 }
             };
-            backend.latency.observe(latency, now);
+            backend.observe(latency, now);
         }
         let check = self.policy.passive.as_ref()?;
         // What it still answers to requests from before it was ejected counts for nothing.

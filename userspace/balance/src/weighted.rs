@@ -3,8 +3,8 @@
 use crate::Candidates;
 use crate::hash::{Draws, unit};
 
-/// Draws before every candidate is looked at: with half of them unusable one choice in 256 gets there.
-const DRAWS_MAX: usize = 8;
+/// Draws before every candidate is looked at: with nine in ten unusable, one choice in thirty gets there.
+const DRAWS_MAX: usize = 32;
 /// Up to so many candidates the best of all is taken.
 const FEW: usize = 4;
 

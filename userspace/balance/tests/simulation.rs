@@ -451,3 +451,36 @@ fn no_more_than_allowed_are_ejected_by_threads_at_the_same_time() {
         assert_eq!(ejected.count(), 4);
     }
 }
+
+#[test]
+fn threads_that_choose_while_backends_come_and_go_always_find_the_one_that_stays() {
+    for (word, algorithm) in AlgorithmName::NAMES {
+        let mut policy = policy(algorithm, &[100; 6]);
+        policy.targets[3..].iter_mut().for_each(|target| target.priority = 1);
+        policy.hash_balance = Some(125);
+        policy.passive = Some(PassiveCheck { consecutive_errors: 1, ..PassiveCheck::default() });
+        policy.slow_start = Duration::from_millis(50);
+        let upstream = upstream(&policy);
+        upstream.activate();
+        let (stays, others) = upstream.backends().split_last().unwrap();
+        std::thread::scope(|scope| {
+            for thread in 1..=4 {
+                let upstream = &upstream;
+                scope.spawn(move || {
+                    let mut random = Random(thread);
+                    for step in 0..5_000 {
+                        let now = Duration::from_millis(step);
+                        let choice = Choice { now, random: random.next(), ..Choice::default() };
+                        let open = upstream.pick(&choice).expect(word).open_request();
+                        if open.backend().id() != stays.id() && random.below(10) == 0 {
+                            let _ = upstream.on_result(open.backend(), Outcome::LocalError, now);
+                        }
+                        let other = &others[random.below(others.len())];
+                        other.set_health([Health::Down, Health::Up][random.below(2)]);
+                    }
+                });
+            }
+        });
+        assert!(upstream.backends().iter().all(|backend| backend.open() == 0), "{word}");
+    }
+}
