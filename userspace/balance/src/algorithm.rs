@@ -1,17 +1,35 @@
 //! The registry of algorithms: one line here, one file beside it.
 
 use std::fmt::Debug;
-use std::sync::Arc;
 
 use weir_model::AlgorithmName;
 
-use crate::{Backend, least_requests, round_robin};
+use crate::{
+    Candidates, Member, consistent_hash, least_requests, maglev_pick, peak_ewma, random,
+    round_robin,
+};
 
-/// Chooses among the backends of one upstream. Shared by all reactors.
+/// Chooses among some backends of one upstream. Shared by all reactors: what it remembers is atomic.
 pub trait Algorithm: Debug + Send + Sync {
-    /// The index of the backend that serves the next request, among those that are `usable`;
-    /// `None` if there is none.
-    fn pick(&self, backends: &[Arc<Backend>], usable: &dyn Fn(&Backend) -> bool) -> Option<usize>;
+    /// The index of the candidate that serves the next request, a usable one; `None` if there is none.
+    fn pick(&self, candidates: &Candidates<'_>) -> Option<usize>;
+}
+
+/// What an algorithm is built from.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting<'a> {
+    /// The backends, in the order of the candidates.
+    pub members: &'a [Member],
+    /// The most open requests of a backend in percent of its share; `None` is any number.
+    pub hash_balance: Option<u32>,
+}
+
+impl Setting<'_> {
+    /// The weights, in the order of the candidates.
+    #[must_use]
+    pub fn weights(&self) -> Vec<u32> {
+        self.members.iter().map(|member| member.weight).collect()
+    }
 }
 
 /// What is known of an algorithm without building it.
@@ -21,17 +39,24 @@ pub struct AlgorithmSpec {
     pub name: AlgorithmName,
     /// One sentence for the reference.
     pub summary: &'static str,
-    /// Builds it for backends of these weights.
-    pub build: fn(&[u32]) -> Box<dyn Algorithm>,
+    /// Builds it.
+    pub build: fn(&Setting<'_>) -> Box<dyn Algorithm>,
 }
 
 /// Every algorithm.
-pub static ALGORITHMS: &[AlgorithmSpec] = &[round_robin::SPEC, least_requests::SPEC];
+pub static ALGORITHMS: &[AlgorithmSpec] = &[
+    round_robin::SPEC,
+    least_requests::SPEC,
+    peak_ewma::SPEC,
+    random::SPEC,
+    consistent_hash::SPEC,
+    maglev_pick::SPEC,
+];
 
 /// Builds the algorithm of that name.
-pub(crate) fn build(name: AlgorithmName, weights: &[u32]) -> Box<dyn Algorithm> {
+pub(crate) fn build(name: AlgorithmName, setting: &Setting<'_>) -> Box<dyn Algorithm> {
     let spec = ALGORITHMS.iter().find(|spec| spec.name == name).unwrap_or(&round_robin::SPEC);
-    (spec.build)(weights)
+    (spec.build)(setting)
 }
 
 #[cfg(test)]

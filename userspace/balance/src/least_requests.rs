@@ -1,39 +1,28 @@
-//! Least requests: the backend with the fewest open requests for its weight.
-
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+//! Least requests: of two backends at random, the one with fewer open requests for its weight. That
+//! is almost as even as the best of all, and reactors that choose at the same time do not all take the
+//! same one (Mitzenmacher, The Power of Two Choices).
 
 use weir_model::AlgorithmName;
 
-use crate::{Algorithm, AlgorithmSpec, Backend};
+use crate::hash::Draws;
+use crate::weighted::Weighted;
+use crate::{Algorithm, AlgorithmSpec, Backend, Candidates};
 
 pub(crate) const SPEC: AlgorithmSpec = AlgorithmSpec {
     name: AlgorithmName::LeastRequests,
-    summary: "the backend with the fewest open requests for its weight",
-    build: |_| Box::new(LeastRequests::default()),
+    summary: "of two at random (of up to four all) the one with the fewest open requests for its weight",
+    build: |setting| Box::new(LeastRequests(Weighted::new(&setting.weights()))),
 };
 
-/// Looks at every backend; equals are taken in turn, or an idle upstream would use the first alone.
-#[derive(Debug, Default)]
-struct LeastRequests {
-    after_last: AtomicUsize,
-}
+#[derive(Debug)]
+struct LeastRequests(Weighted);
 
 impl Algorithm for LeastRequests {
-    fn pick(&self, backends: &[Arc<Backend>], usable: &dyn Fn(&Backend) -> bool) -> Option<usize> {
-        let start = self.after_last.load(Ordering::Relaxed);
-        let picked = (0..backends.len())
-            .map(|step| start.wrapping_add(step) % backends.len())
-            .filter_map(|index| Some((index, backends.get(index)?)))
-            .filter(|(_, backend)| usable(backend))
-            .min_by(|(_, a), (_, b)| {
-                // open/weight compared without division; +1 for the request that is to be placed.
-                let load =
-                    |x: &Backend, y: &Backend| u64::from(x.open() + 1) * u64::from(y.weight());
-                load(a, b).cmp(&load(b, a))
-            })
-            .map(|(index, _)| index)?;
-        self.after_last.store(picked + 1, Ordering::Relaxed);
-        Some(picked)
+    fn pick(&self, candidates: &Candidates<'_>) -> Option<usize> {
+        let draws = &mut Draws::new(candidates.choice.random, 1);
+        self.0.cheapest(candidates, draws, |index| {
+            let open = candidates.get(index).map_or(0, Backend::open);
+            f64::from(open) / candidates.share(index)
+        })
     }
 }

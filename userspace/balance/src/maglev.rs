@@ -9,7 +9,9 @@
 //!
 //! A table follows from its members alone: balancers that know the same ones agree without talking.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
+
+use crate::hash::{STEP, mix, of_address};
 
 /// Turns in which slots are claimed, at most: with a few large shares several are claimed at once.
 const TURNS_MAX: u32 = 4_096;
@@ -181,7 +183,7 @@ impl Table {
 }
 
 /// The slots that a slot's number leads to, whose members it asks.
-fn asked(slot: usize, slots: usize) -> impl Iterator<Item = usize> {
+pub(crate) fn asked(slot: usize, slots: usize) -> impl Iterator<Item = usize> {
     let next = move |number: &u64| Some(mix(number.wrapping_add(STEP)));
     let numbers = std::iter::successors(Some(mix(slot as u64)), next).skip(1).take(ASKED_MAX);
     numbers.map(move |number| (number % slots as u64) as usize)
@@ -198,7 +200,7 @@ struct Claims {
 
 impl Claims {
     fn of(address: SocketAddr, index: u16, quota: u32, slots: u32) -> Self {
-        let hash = hash(address);
+        let hash = of_address(address);
         let next = (hash >> 32) as u32 % slots;
         let skip = hash as u32 % (slots - 1) + 1;
         Self { index, quota, claimed: 0, next, skip }
@@ -229,27 +231,6 @@ impl Claims {
             }
         }
     }
-}
-
-/// A number that follows from an address in every version of Weir.
-fn hash(address: SocketAddr) -> u64 {
-    let bits = match address.ip() {
-        IpAddr::V4(ip) => ip.to_ipv6_mapped().to_bits(),
-        IpAddr::V6(ip) => ip.to_bits(),
-    };
-    [(bits >> 64) as u64, bits as u64, u64::from(address.port())]
-        .into_iter()
-        .fold(STEP, |hash, word| mix(hash ^ word))
-}
-
-/// The golden ratio: what splitmix64 adds.
-const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
-
-/// The finalizer of splitmix64.
-fn mix(mut word: u64) -> u64 {
-    word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    word ^ (word >> 31)
 }
 
 #[cfg(test)]

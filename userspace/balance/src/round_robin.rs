@@ -1,23 +1,24 @@
 //! Round-robin: in turn, in proportion to the weights, interleaved as evenly as can be.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use weir_model::AlgorithmName;
 
-use crate::{Algorithm, AlgorithmSpec, Backend};
+use crate::hash::Draws;
+use crate::{Algorithm, AlgorithmSpec, Candidates};
 
 pub(crate) const SPEC: AlgorithmSpec = AlgorithmSpec {
     name: AlgorithmName::RoundRobin,
     summary: "in turn, in proportion to the weights",
-    build: |weights| Box::new(RoundRobin::new(weights)),
+    build: |setting| Box::new(RoundRobin::new(setting.weights())),
 };
 
 /// Turns in a round. Weights that need more are rounded to this many.
 const TURNS_MAX: u32 = 4096;
 
 /// A round is written down once; reactors share one cursor into it, so the spread is exact over all
-/// of them. A turn whose backend cannot be used is skipped, which shares it out by weight.
+/// of them. A turn whose backend cannot be used is skipped, which shares it out by weight; so are some
+/// turns of one that only just came up.
 #[derive(Debug)]
 struct RoundRobin {
     round: Vec<u16>,
@@ -25,23 +26,27 @@ struct RoundRobin {
 }
 
 impl RoundRobin {
-    fn new(weights: &[u32]) -> Self {
-        Self { round: smooth(&reduce(weights.to_vec())), cursor: AtomicUsize::new(0) }
+    fn new(weights: Vec<u32>) -> Self {
+        Self { round: smooth(&reduce(weights)), cursor: AtomicUsize::new(0) }
     }
 }
 
 impl Algorithm for RoundRobin {
-    fn pick(&self, backends: &[Arc<Backend>], usable: &dyn Fn(&Backend) -> bool) -> Option<usize> {
-        let at = |index: usize| backends.get(index).is_some_and(|backend| usable(backend));
+    fn pick(&self, candidates: &Candidates<'_>) -> Option<usize> {
+        let draws = &mut Draws::new(candidates.choice.random, 1);
+        let mut warming = None;
         for _ in 0..self.round.len() {
             let turn = self.cursor.fetch_add(1, Ordering::Relaxed) % self.round.len();
             let index = self.round.get(turn).map(|&index| usize::from(index))?;
-            if at(index) {
+            if candidates.takes(index, draws.next()) {
                 return Some(index);
+            }
+            if warming.is_none() && candidates.is_usable(index) {
+                warming = Some(index);
             }
         }
         // Another reactor may have taken the only usable turns of this round.
-        (0..backends.len()).find(|&index| at(index))
+        warming.or_else(|| (0..candidates.len()).find(|&index| candidates.is_usable(index)))
     }
 }
 

@@ -10,8 +10,10 @@
 
 pub mod ban_list;
 
+mod affinity;
 mod expand;
 mod guard;
+mod health;
 mod kernel;
 mod key;
 mod listeners;
@@ -42,6 +44,7 @@ pub(crate) const KEYS: &[Key] = &[
     Key::section("routes", "which requests go to which service; the most specific match wins"),
     Key::section("services", "what routes lead to"),
     Key::section("upstreams", "where services lead to"),
+    Key::new("zone", "where this host is: targets there are preferred", "nowhere", "eu-1a"),
     Key::section("admin", "where the operator's commands arrive"),
     Key::section("status", "where `/metrics`, `/live` and `/ready` are served"),
     Key::new("reactors", "threads that serve traffic", "one a core", "2"),
@@ -79,6 +82,7 @@ fn read(root: &node::Node, mistakes: &mut Mistakes) -> Option<Config> {
         routes: routes::read_routes(&root, &services, mistakes),
         services: services.into_iter().map(|named| named.value).collect(),
         upstreams: upstreams.into_iter().map(|named| named.value).collect(),
+        zone: root.read("zone", mistakes, value::name),
         admin: process::read_admin(&root, mistakes),
         status: process::read_status(&root, mistakes),
         reactors: root.read("reactors", mistakes, value::reactors),

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::key::Key;
-use crate::{kernel, listeners, process, routes, tls, upstreams, vips};
+use crate::{affinity, health, kernel, listeners, process, routes, tls, upstreams, vips};
 
 /// Every section: where its keys stand, and which they are.
 const SECTIONS: &[(&str, &[Key])] = &[
@@ -27,8 +27,12 @@ const SECTIONS: &[(&str, &[Key])] = &[
     ("services[].timeouts", routes::TIMEOUTS),
     ("upstreams[]", upstreams::KEYS),
     ("upstreams[].targets[]", upstreams::TARGET),
-    ("upstreams[].health", upstreams::HEALTH),
-    ("upstreams[].health.active", upstreams::ACTIVE),
+    ("upstreams[].hash-on", affinity::HASH_ON),
+    ("upstreams[].health", health::KEYS),
+    ("upstreams[].health.active", health::ACTIVE),
+    ("upstreams[].health.passive", health::PASSIVE),
+    ("upstreams[].limits", upstreams::LIMITS),
+    ("upstreams[].sticky", affinity::STICKY),
     ("admin", process::ADMIN),
     ("status", process::STATUS),
 ];

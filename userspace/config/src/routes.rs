@@ -2,8 +2,8 @@
 
 use regex::RegexBuilder;
 use weir_model::{
-    AlgorithmName, HostPattern, PathPattern, ProxyVersion, Route, Service, ServiceProtocol,
-    ServiceTimeouts, Target, Upstream, Weight,
+    HostPattern, PathPattern, ProxyVersion, Route, Service, ServiceProtocol, ServiceTimeouts,
+    Target, Upstream,
 };
 
 use crate::key::{Key, Named, Table, check_unique, unknown};
@@ -196,19 +196,12 @@ fn url(text: &str) -> Result<Target, String> {
     let address = address.ok_or_else(refused)?;
     let address = address.strip_suffix('/').unwrap_or(address);
     let address = value::address(address).map_err(|error| format!("{}: {error}", refused()))?;
-    Ok(Target { address, weight: Weight::default(), server_id: None })
+    Ok(Target::new(address))
 }
 
 fn of_one(name: &str, target: Target) -> Upstream {
-    let algorithm = AlgorithmName::default();
     // The characters around the name keep it apart from every configured one.
-    Upstream {
-        name: format!("url({name})"),
-        algorithm,
-        targets: vec![target],
-        health: None,
-        slow_start: std::time::Duration::ZERO,
-    }
+    Upstream::new(format!("url({name})"), vec![target])
 }
 
 fn timeouts(service: &Table<'_>, mistakes: &mut Mistakes) -> ServiceTimeouts {

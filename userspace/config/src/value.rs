@@ -87,6 +87,22 @@ pub(crate) fn short(text: &str) -> Result<u16, String> {
     u16::try_from(number).map_err(|_| "out of range".to_owned())
 }
 
+/// A whole number from 1 on.
+pub(crate) fn count(text: &str, most: u32) -> Result<u32, String> {
+    let number = number(text, 1..=u64::from(most))?;
+    u32::try_from(number).map_err(|_| "out of range".to_owned())
+}
+
+/// A whole number of the range with a `%`.
+pub(crate) fn percent(text: &str, range: RangeInclusive<u32>) -> Result<u32, String> {
+    let (least, most) = (*range.start(), *range.end());
+    let number = text.strip_suffix('%').and_then(|number| {
+        let number = self::number(number, u64::from(least)..=u64::from(most)).ok()?;
+        u32::try_from(number).ok()
+    });
+    number.ok_or_else(|| format!("`{text}` is no percentage from {least}% to {most}%"))
+}
+
 /// `true` or `false`.
 pub(crate) fn boolean(text: &str) -> Result<bool, String> {
     word(text, &[("true", true), ("false", false)])
@@ -120,9 +136,9 @@ pub(crate) fn name(text: &str) -> Result<String, String> {
 }
 
 /// One of the words that have a meaning.
-pub(crate) fn word<T: Copy>(text: &str, words: &[(&'static str, T)]) -> Result<T, String> {
+pub(crate) fn word<T: Clone>(text: &str, words: &[(&'static str, T)]) -> Result<T, String> {
     match words.iter().find(|(word, _)| *word == text) {
-        Some((_, meaning)) => Ok(*meaning),
+        Some((_, meaning)) => Ok(meaning.clone()),
         None => Err(unknown(&format!("word `{text}`"), text, words.iter().map(|(word, _)| *word))),
     }
 }

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use tokio::net::{TcpSocket, TcpStream};
 use weir_model::CheckKind;
 
-use crate::{http, tcp};
+use crate::{grpc, http, tcp};
 
 /// Why a probe was bad.
 #[derive(Debug, thiserror::Error)]
@@ -24,9 +24,21 @@ pub enum ProbeError {
     /// It was to take a VIP's way and did not.
     #[error("the probe left by an interface that is not one of `kernel.interfaces`")]
     Elsewhere,
-    /// The answer was not 200 to 399.
+    /// The answer had another status than the good ones.
     #[error("status {0}")]
     Status(u16),
+    /// The answer was none of `grpc.health.v1`.
+    #[error("the answer is none of grpc.health.v1: {0}")]
+    NotGrpc(&'static str),
+    /// The call failed.
+    #[error("gRPC status {0}")]
+    GrpcStatus(String),
+    /// The service says that it does not serve.
+    #[error("the service is not serving ({0})")]
+    NotServing(u64),
+    /// The check is of another type, which the registry rules out.
+    #[error("the check is of another type")]
+    OtherCheck,
 }
 
 /// A probe on its way.
@@ -45,7 +57,7 @@ pub struct CheckSpec {
 }
 
 /// Every check.
-pub static CHECKS: &[CheckSpec] = &[http::SPEC, tcp::SPEC];
+pub static CHECKS: &[CheckSpec] = &[http::SPEC, grpc::SPEC, tcp::SPEC];
 
 /// Probes an address once, from a socket with a mark if there is one.
 pub(crate) async fn probe(

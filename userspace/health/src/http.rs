@@ -1,4 +1,5 @@
-//! The check `http`: an answer of 200 to 399 is good; its body is not read.
+//! The check `http`: an answer of 200 to 399, or of the statuses configured, is good; its body is not
+//! read.
 
 use std::net::SocketAddr;
 
@@ -14,23 +15,32 @@ use crate::{CheckSpec, ProbeError};
 
 pub(crate) const SPEC: CheckSpec = CheckSpec {
     name: "http",
-    summary: "an answer of 200 to 399 is good",
+    summary: "an answer of 200 to 399, or of `statuses`, is good",
     is: |kind| matches!(kind, CheckKind::Http { .. }),
     probe: |kind, address, mark| match kind {
-        CheckKind::Http { path } => Box::pin(probe(path, address, mark)),
-        CheckKind::Tcp => Box::pin(probe("/", address, mark)),
+        CheckKind::Http { path, host, statuses } => Box::pin(async move {
+            let status = probe(path, host.as_deref(), address, mark).await?;
+            if statuses.contain(status) { Ok(()) } else { Err(ProbeError::Status(status)) }
+        }),
+        CheckKind::Grpc { .. } | CheckKind::Tcp => Box::pin(async { Err(ProbeError::OtherCheck) }),
     },
 };
 
-async fn probe(path: &str, address: SocketAddr, mark: Option<u32>) -> Result<(), ProbeError> {
+/// The status that a target answers with.
+async fn probe(
+    path: &str,
+    host: Option<&str>,
+    address: SocketAddr,
+    mark: Option<u32>,
+) -> Result<u16, ProbeError> {
     let stream = connect(address, mark).await?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let mut request = Request::new(Empty::<Bytes>::new());
     *request.uri_mut() = path.parse().unwrap_or_default();
     let headers = request.headers_mut();
-    // Both parts of an address are plain ASCII.
-    let host = HeaderValue::from_str(&address.to_string());
+    // Both parts of an address are plain ASCII, and so is a host that is configured.
+    let host = HeaderValue::from_str(host.unwrap_or(&address.to_string()));
     headers.insert(HOST, host.unwrap_or(HeaderValue::from_static("localhost")));
     headers.insert(USER_AGENT, HeaderValue::from_static("weir-health"));
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -38,6 +48,5 @@ async fn probe(path: &str, address: SocketAddr, mark: Option<u32>) -> Result<(),
     let response = sender.send_request(request).await;
     // The connection is of no further use, whatever body it may still bring.
     connection.abort();
-    let status = response?.status().as_u16();
-    if (200..400).contains(&status) { Ok(()) } else { Err(ProbeError::Status(status)) }
+    Ok(response?.status().as_u16())
 }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod grpc;
 mod http;
 mod machine;
 mod tcp;

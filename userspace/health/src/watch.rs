@@ -95,9 +95,13 @@ async fn follow(upstream: String, backend: Arc<Backend>, probes: Probes) {
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
-    use weir_model::CheckKind;
+    use weir_model::{CheckKind, Statuses};
 
     use super::*;
+
+    fn http(path: &str, statuses: Statuses) -> CheckKind {
+        CheckKind::Http { path: path.to_owned(), host: None, statuses }
+    }
 
     /// What a probe says of a server that answers so.
     async fn probed(kind: CheckKind, answer: &'static str) -> Result<(), String> {
@@ -116,12 +120,19 @@ mod tests {
 
     #[tokio::test]
     async fn probes_tell_good_from_bad() {
-        let http = || CheckKind::Http { path: "/health".to_owned() };
+        let http = || http("/health", Statuses::default());
         let ok = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
         assert_eq!(probed(http(), ok).await, Ok(()));
         assert_eq!(probed(http(), "HTTP/1.1 304 Not Modified\r\n\r\n").await, Ok(()));
         let failing = probed(http(), "HTTP/1.1 503 Service Unavailable\r\n\r\n").await;
         assert_eq!(failing, Err("status 503".to_owned()));
+        let only_304 = CheckKind::Http {
+            path: "/".to_owned(),
+            host: Some("orders.internal".to_owned()),
+            statuses: Statuses(vec![304..=304]),
+        };
+        assert_eq!(probed(only_304.clone(), ok).await, Err("status 200".to_owned()));
+        assert_eq!(probed(only_304, "HTTP/1.1 304 Not Modified\r\n\r\n").await, Ok(()));
         assert!(probed(http(), "not HTTP at all\r\n\r\n").await.is_err());
         assert!(probed(http(), "").await.is_err());
         assert_eq!(probed(CheckKind::Tcp, "").await, Ok(()));
@@ -130,7 +141,8 @@ mod tests {
     #[tokio::test]
     async fn a_port_without_a_server_is_bad() {
         let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        for kind in [CheckKind::Tcp, CheckKind::Http { path: "/".to_owned() }] {
+        let grpc = CheckKind::Grpc { service: String::new() };
+        for kind in [CheckKind::Tcp, http("/", Statuses::default()), grpc] {
             assert!(probe(&kind, address, None).await.is_err());
         }
     }

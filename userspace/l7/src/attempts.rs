@@ -2,10 +2,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use weir_balance::{Backend, BackendId, OpenRequest};
+use weir_balance::{Backend, BackendId, Choice, OpenRequest};
 use weir_model::ServiceProtocol;
 use weir_net::TlsStream;
 
@@ -82,10 +85,10 @@ impl<'a> Attempts<'a> {
     /// idle connection, and a new one will do.
     fn pick(&self) -> Option<&'a Arc<Backend>> {
         let upstream = &self.service.upstream;
-        let Some(died) = self.died else { return upstream.pick(&self.unreachable) };
+        let Some(died) = self.died else { return upstream.pick(&choice(&self.unreachable)) };
         let mut avoided = self.unreachable.clone();
         avoided.push(died);
-        upstream.pick(&avoided).or_else(|| upstream.pick(&self.unreachable))
+        upstream.pick(&choice(&avoided)).or_else(|| upstream.pick(&choice(&self.unreachable)))
     }
 }
 
@@ -103,4 +106,13 @@ async fn connect(service: &Service, address: SocketAddr) -> Result<Stream, Refus
             Err(Refusal::BackendTls)
         }
     }
+}
+
+/// Any of those that were not tried.
+fn choice(tried: &[BackendId]) -> Choice<'_> {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let random = weir_balance::hash(&count.to_le_bytes());
+    Choice { tried, now: START.elapsed(), random, ..Choice::default() }
 }

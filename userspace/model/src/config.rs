@@ -22,6 +22,8 @@ pub struct Config {
     pub services: Vec<Service>,
     /// Where services lead to.
     pub upstreams: Vec<Upstream>,
+    /// Where this host is; `None` is nowhere in particular, and every target is near.
+    pub zone: Option<String>,
     /// Where the operator's commands arrive.
     pub admin: Admin,
     /// Where `/metrics`, `/live` and `/ready` are served; `None` is nowhere.

@@ -25,5 +25,8 @@ pub use route::{
     HostPattern, PathPattern, ProxyVersion, Route, Service, ServiceProtocol, ServiceTimeouts,
 };
 pub use tls::{CertificateFiles, ClientAuth, ClientTls, ServerTls, TlsVersion};
-pub use upstream::{ActiveCheck, AlgorithmName, CheckKind, Target, Upstream, Weight};
+pub use upstream::{
+    ActiveCheck, AlgorithmName, CheckKind, HashOn, PassiveCheck, SameSite, Statuses, Sticky,
+    Target, Upstream, UpstreamLimits, Weight,
+};
 pub use vip::{Forward, HashBy, Protocol, Vip};

@@ -12,7 +12,7 @@ use crate::run::config;
 pub(crate) fn check(path: &Path) -> Result<ExitCode> {
     let config = config::read(path)?;
     // What only a start would find out: certificates and keys that cannot be used.
-    let upstreams = weir_balance::build(&config.upstreams, &[]);
+    let upstreams = weir_balance::build(&config.upstreams, config.zone.as_deref(), &[]);
     Snapshot::new(&config, &upstreams, &Tickets::new()?)?;
     let counts = [
         ("VIP", config.vips.len()),

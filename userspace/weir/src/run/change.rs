@@ -58,7 +58,7 @@ pub(crate) fn plan(
     previous: &[Arc<Upstream>],
     config: &Config,
 ) -> Result<Planned> {
-    let upstreams = weir_balance::build(&config.upstreams, previous);
+    let upstreams = weir_balance::build(&config.upstreams, config.zone.as_deref(), previous);
     let has_kernel = config.kernel.mode != KernelMode::Off;
     let files = if has_kernel { &config.kernel.bans.files[..] } else { &[] };
     // Before the files are read: one that changes meanwhile is read again.
