@@ -41,8 +41,9 @@ impl Server {
     pub(crate) fn start(Start { name, core, words, port, folder }: Start<'_>) -> Result<Self> {
         let log = folder.join(format!("{name}.stderr"));
         let stderr = std::fs::File::create(&log).context("keep what a server says")?;
-        let mut command = Command::new("taskset");
-        command.args(["-c", &core.to_string()]).args(words);
+        // Whoever ends the benchmark ends its servers.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "TERM", "taskset", "-c", &core.to_string()]).args(words);
         let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
         let child = quiet.spawn().with_context(|| format!("start {name}"))?;
         let mut server = Self { child, name: name.to_owned(), words: log, port };

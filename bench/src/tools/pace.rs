@@ -59,7 +59,7 @@ pub(crate) fn run(Options { aim, rate }: &Options) -> Result<()> {
     let mut sent = 0_usize;
     while due < start + length || latencies.len() < sent {
         ensure!(start.elapsed() < length + PATIENCE, "requests were not answered in time");
-        for number in poll.wait()?.{
+        for number in poll.wait()? {
             if number == TIMER {
                 // A timer that is not read does not go on.
                 let _ = rustix::io::read(&timer, &mut [0_u8; 8]);
