@@ -113,7 +113,7 @@ impl Aim<'_> {
 /// What h2load counted.
 #[derive(Debug, PartialEq)]
 struct H2load {
-    /// Answered by 2xx.
+    /// Whole answers; those of other kinds than 2xx are bad besides.
     good: f64,
     bad: f64,
     /// Of bodies.
@@ -134,7 +134,7 @@ impl H2load {
         let bad = failed.into_iter().chain(others).sum::<Option<f64>>()?;
         let body = traffic.split(", ").find(|part| part.ends_with("data"))?;
         let bytes = body.split_once('(')?.1.split_once(')')?.0.parse().ok()?;
-        Some(Self { good: number(codes, "2xx")?, bad, bytes })
+        Some(Self { good: number(requests, "succeeded")?, bad, bytes })
     }
 }
 
@@ -174,7 +174,7 @@ mod tests {
             requests: 1000 total, 1064 started, 1000 done, 998 succeeded, 2 failed, 1 errored, 0 timeout\n\
             status codes: 999 2xx, 0 3xx, 1 4xx, 0 5xx\n\
             traffic: 1.06MB (1111111) total, 100KB (100) headers (space savings 0.00%), 1.0MB (1022976) data\n";
-        let expected = H2load { good: 999.0, bad: 4.0, bytes: 1_022_976.0 };
+        let expected = H2load { good: 998.0, bad: 4.0, bytes: 1_022_976.0 };
         assert_eq!(H2load::read(text), Some(expected));
     }
 }

@@ -47,6 +47,8 @@ struct Field<'a> {
 }
 
 type Runner<'a> = (&'a Target, Server);
+/// What a turn shows of a server.
+type Found = Result<Vec<(Measure, f64)>>;
 
 pub(crate) fn run(scenario: &Scenario, targets: &[Target], amount: Amount) -> Result<Outcome> {
     let folder = tempfile::tempdir().context("make a folder")?;
@@ -171,7 +173,7 @@ impl<'a> Field<'a> {
         servers: &mut Vec<Runner<'a>>,
         round: u32,
         what: &str,
-        measure: &dyn Fn(&Self, &Server) -> Result<Vec<(Measure, f64)>>,
+        measure: &dyn Fn(&Self, &Server) -> Found,
     ) {
         let of = self.amount.rounds;
         servers.retain(|(target, server)| {
