@@ -6,7 +6,7 @@ use crate::http::page;
 use crate::http::report::{Held, OURS, Report, Row, Table};
 
 /// Pixels.
-const NAMES_WIDTH: f64 = 190.0;
+const NAMES_WIDTH: f64 = 230.0;
 const PLOT_WIDTH: f64 = 560.0;
 const NOTES_WIDTH: f64 = 230.0;
 const BAR_HEIGHT: f64 = 15.0;
@@ -95,8 +95,12 @@ fn bar(text: &mut String, table: &Table, row: &Row, y: f64) {
         text,
         "<rect x=\"{from}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height}\" fill=\"{colour}\"/>"
     );
-    let inside = "text-anchor=\"end\" fill=\"white\" font-size=\"10\"";
-    label(text, to - 4.0, y + 10.0, &format!("{ratio:.2}"), inside);
+    // Beside the bar, so that no goal's line hides it; inside where the bar is cut.
+    let (place, style) = match ratio {
+        long if long >= RATIO_MAX => (to - 4.0, "text-anchor=\"end\" fill=\"white\""),
+        _ => (to + 5.0, "fill=\"#333\""),
+    };
+    label(text, place, y + 10.0, &format!("{ratio:.2}"), &format!("{style} font-size=\"10\""));
 }
 
 /// Across the bar of the target that the goal means.
