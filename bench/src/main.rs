@@ -44,7 +44,7 @@ struct Run {
     #[arg(long, value_delimiter = ',')]
     targets: Vec<String>,
     /// Only whether `http` works: weir and nginx, a round of a second, few idle connections
-    #[arg(long)]
+    #[arg(long, conflicts_with = "save")]
     smoke: bool,
     /// Write tables, rounds and a picture to bench/results/
     #[arg(long)]
