@@ -8,7 +8,7 @@ use crate::setup::{self, For};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// What `weir-bench run` takes: a scenario, `--rounds N`, `--seconds S`, `--save`
+    /// What `weir-bench run` takes: `http`, `http:small`, `--rounds N`, `--seconds S`, `--save`, `--list`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }

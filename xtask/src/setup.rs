@@ -22,8 +22,17 @@ const TESTS: [(&str, &str); 6] = [
     ("iperf3", "iperf3"),
 ];
 const DEMO: [(&str, &str); 1] = [("ip", "iproute2")];
-const BENCH: [(&str, &str); 4] =
-    [("wrk", "wrk"), ("nginx", "nginx-light"), ("haproxy", "haproxy"), ("taskset", "util-linux")];
+const BENCH: [(&str, &str); 7] = [
+    ("wrk", "wrk"),
+    ("h2load", "nghttp2-client"),
+    ("nginx", "nginx-light"),
+    // A module of nginx, by its whole path.
+    ("/usr/lib/nginx/modules/ngx_stream_module.so", "libnginx-mod-stream"),
+    ("haproxy", "haproxy"),
+    // The wheel of envoy.
+    ("pip3", "python3-pip"),
+    ("taskset", "util-linux"),
+];
 
 /// Which command is to run.
 #[derive(Clone, Copy, Debug)]
