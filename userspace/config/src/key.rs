@@ -117,6 +117,19 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// The entries of a key's map, whatever their names; none where it is absent or no map.
+    pub(crate) fn map(&self, name: &str, mistakes: &mut Mistakes) -> &'a [Entry] {
+        match self.get(name).map(|node| (node, &node.value)) {
+            None => &[],
+            Some((_, Value::Map(entries))) => entries,
+            Some((node, other)) => {
+                let message = format!("`{name}` is {}, but must be a map", other.kind());
+                mistakes.add(node.at, message);
+                &[]
+            }
+        }
+    }
+
     /// The items of a key's list of single values, those that `read` takes.
     pub(crate) fn values<T>(
         &self,

@@ -10,7 +10,9 @@
 
 pub mod ban_list;
 
+mod actions;
 mod affinity;
+mod conditions;
 mod expand;
 mod guard;
 mod health;
@@ -22,6 +24,7 @@ mod node;
 mod process;
 mod reference;
 mod routes;
+mod services;
 mod tls;
 mod upstreams;
 mod value;
@@ -73,13 +76,13 @@ pub fn parse(text: &str, environment: &dyn Environment) -> Result<Config, Mistak
 fn read(root: &node::Node, mistakes: &mut Mistakes) -> Option<Config> {
     let root = Table::open(root, "the configuration", KEYS, mistakes)?;
     let mut upstreams = upstreams::read(&root, mistakes);
-    let services = routes::read_services(&root, &mut upstreams, mistakes);
+    let services = services::read(&root, &mut upstreams, mistakes);
     let kernel = kernel::read(&root, mistakes);
     Some(Config {
         vips: vips::read(&root, &kernel, &upstreams, mistakes),
         kernel,
         listeners: listeners::read(&root, &services, mistakes),
-        routes: routes::read_routes(&root, &services, mistakes),
+        routes: routes::read(&root, &services, mistakes),
         services: services.into_iter().map(|named| named.value).collect(),
         upstreams: upstreams.into_iter().map(|named| named.value).collect(),
         zone: root.read("zone", mistakes, value::name),

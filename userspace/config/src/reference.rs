@@ -3,7 +3,10 @@
 use std::fmt::Write;
 
 use crate::key::Key;
-use crate::{affinity, health, kernel, listeners, process, routes, tls, upstreams, vips};
+use crate::{
+    actions, affinity, conditions, health, kernel, listeners, process, routes, services, tls,
+    upstreams, vips,
+};
 
 /// Every section: where its keys stand, and which they are.
 const SECTIONS: &[(&str, &[Key])] = &[
@@ -21,10 +24,20 @@ const SECTIONS: &[(&str, &[Key])] = &[
     ("listeners[].limits", listeners::LIMITS),
     ("listeners[].timeouts", listeners::TIMEOUTS),
     ("routes[]", routes::ROUTES),
-    ("services[]", routes::SERVICES),
+    ("routes[].share", conditions::SHARE),
+    ("routes[].split[]", actions::SPLIT),
+    ("routes[].redirect", actions::REDIRECT),
+    ("routes[].respond", actions::RESPOND),
+    ("routes[].rewrite", actions::REWRITE),
+    ("routes[].request-headers", actions::EDITS),
+    ("routes[].response-headers", actions::EDITS),
+    ("routes[].mirror", actions::MIRROR),
+    ("routes[].compress", actions::COMPRESS),
+    ("services[]", services::SERVICES),
     ("services[].tls", tls::CLIENT),
     ("services[].tls.certificate", tls::CERTIFICATE),
-    ("services[].timeouts", routes::TIMEOUTS),
+    ("services[].timeouts", services::TIMEOUTS),
+    ("services[].retries", services::RETRIES),
     ("upstreams[]", upstreams::KEYS),
     ("upstreams[].targets[]", upstreams::TARGET),
     ("upstreams[].hash-on", affinity::HASH_ON),

@@ -81,6 +81,19 @@ pub(crate) fn number(text: &str, range: RangeInclusive<u64>) -> Result<u64, Stri
     number.ok_or_else(|| format!("`{text}` is no whole number from {least} to {most}"))
 }
 
+/// A share of up to two decimals, in hundredths of a percent.
+pub(crate) fn basis_points(text: &str) -> Result<u16, String> {
+    let refused = || format!("`{text}` is no share from 0.01% to 100%");
+    let number = text.strip_suffix('%').ok_or_else(refused)?;
+    let (whole, decimals) = number.split_once('.').unwrap_or((number, "0"));
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number(whole) || !is_number(decimals) || whole.len() > 3 || decimals.len() > 2 {
+        return Err(refused());
+    }
+    let points = format!("{whole}{decimals:0<2}").parse().map_err(|_| refused())?;
+    if (1..=10_000).contains(&points) { Ok(points) } else { Err(refused()) }
+}
+
 /// A whole number of 16 bits.
 pub(crate) fn short(text: &str) -> Result<u16, String> {
     let number = number(text, 0..=u64::from(u16::MAX))?;
@@ -165,6 +178,23 @@ mod tests {
         ] {
             let expected = milliseconds.map(Duration::from_millis);
             assert_eq!(duration(text).ok(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn shares() {
+        for (text, points) in [
+            ("100%", Some(10_000)),
+            ("10%", Some(1_000)),
+            ("0.5%", Some(50)),
+            ("0.01%", Some(1)),
+            ("0%", None),
+            ("100.01%", None),
+            ("1.005%", None),
+            ("10", None),
+            (".5%", None),
+        ] {
+            assert_eq!(basis_points(text).ok(), points, "{text}");
         }
     }
 

@@ -1,10 +1,14 @@
 //! A backend's answer on its way to the client.
 
 use std::cell::Cell;
+use std::time::Duration;
+
+use weir_model::{Compress, Encoding, HeaderEdits};
 
 use crate::buffer::Buffer;
+use crate::compress::{self, Encoder};
 use crate::exchange::Failure;
-use crate::forwarded::{Delivery, Ending, append_response};
+use crate::forwarded::{Delivery, Dressing, Ending, append_response};
 use crate::http1::Version;
 use crate::http1::body::Body;
 use crate::http1::response::ResponseHead;
@@ -21,27 +25,45 @@ const HEAD_SIZE_MAX: usize = 64 * 1024;
 /// Answers before the answer (1xx) that are passed on.
 const INTERIM_MAX: usize = 16;
 
-/// The client's side of an answer.
-pub(crate) struct AnswerSide<'a> {
-    pub(crate) sink: &'a Stream,
+/// What is read of an answer before it is passed on.
+pub(crate) struct Incoming<'a> {
+    pub(crate) source: &'a Stream,
     /// What was read from the backend.
     pub(crate) buffer: &'a mut Buffer,
     pub(crate) response: &'a mut ResponseHead,
-    /// What is to be written to the client.
-    pub(crate) out: &'a mut Vec<u8>,
     /// Armed, once the request was sent, with how long the head may take.
     pub(crate) timer: &'a Timer,
-    pub(crate) version: Version,
-    pub(crate) to_head_request: bool,
-    pub(crate) write_timeout: std::time::Duration,
-    /// Whether the client's connection could serve another request.
-    pub(crate) keep_alive: bool,
     /// The request asks for another protocol.
     pub(crate) upgrades: bool,
-    /// Set when the first byte of the answer may have been sent.
-    pub(crate) began: &'a Cell<bool>,
+    /// How long a head may take after the one before it.
+    pub(crate) timeout: Duration,
     /// Whether all of the request was sent.
     pub(crate) sent: &'a Cell<bool>,
+}
+
+/// The client's side of an answer.
+pub(crate) struct AnswerSide<'a> {
+    pub(crate) sink: &'a Stream,
+    /// What is to be written to the client.
+    pub(crate) out: &'a mut Vec<u8>,
+    pub(crate) version: Version,
+    pub(crate) to_head_request: bool,
+    pub(crate) write_timeout: Duration,
+    /// Whether the client's connection could serve another request.
+    pub(crate) keep_alive: bool,
+    /// Set when the first byte of the answer may have been sent.
+    pub(crate) began: &'a Cell<bool>,
+    pub(crate) passing: Passing<'a>,
+}
+
+/// What the route does to an answer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Passing<'a> {
+    pub(crate) edits: Option<&'a HeaderEdits>,
+    /// A `set-cookie` of ours.
+    pub(crate) cookie: Option<&'a str>,
+    /// What is compressed, and with what, as far as it is for the client to say.
+    pub(crate) compress: Option<(&'a Compress, Option<Encoding>)>,
 }
 
 /// An answer that was passed on in whole.
@@ -58,53 +80,98 @@ pub(crate) struct Answered {
     pub(crate) switched: bool,
 }
 
-/// Reads the answer from `source` and passes it on to the client.
-pub(crate) async fn receive(
-    mut side: AnswerSide<'_>,
-    source: &Stream,
+/// Reads heads until one is final; those before it go on to the client where there is one yet.
+pub(crate) async fn read_final_head(
+    incoming: &mut Incoming<'_>,
+    mut client: Option<&mut AnswerSide<'_>>,
+) -> Result<(), Failure> {
+    for _ in 0..=INTERIM_MAX {
+        let length = read_head(incoming).await?;
+        let head = incoming.buffer.data().get(..length).unwrap_or_default();
+        incoming.response.parse(head).map_err(|_| Failure::Refused(Refusal::BadResponse))?;
+        if !incoming.response.is_interim() {
+            return Ok(());
+        }
+        if incoming.response.status == 101 {
+            // Only what was asked for can be agreed to.
+            let agreed = incoming.upgrades;
+            return if agreed { Ok(()) } else { Err(Refusal::BadResponse.into()) };
+        }
+        if let Some(client) = &mut client {
+            pass_interim(incoming, client).await?;
+        }
+        incoming.buffer.consume(incoming.response.length);
+        if incoming.sent.get() {
+            incoming.timer.arm(incoming.timeout);
+        } else {
+            incoming.timer.disarm();
+        }
+    }
+    Err(Refusal::BadResponse.into())
+}
+
+/// Passes on the answer whose head was read.
+pub(crate) async fn pass_on(
+    incoming: Incoming<'_>,
+    side: AnswerSide<'_>,
     service: &Service,
 ) -> Result<Answered, Failure> {
-    read_final_head(&mut side, source, service).await?;
-    let bytes = side.buffer.data();
-    let head = bytes.get(..side.response.length).unwrap_or_default();
-    let body = side
-        .response
+    let Incoming { source, buffer, response, timer, .. } = incoming;
+    let head = buffer.data().get(..response.length).unwrap_or_default();
+    let body = response
         .body(head, side.to_head_request)
         .map_err(|_| Failure::Refused(Refusal::BadResponse))?;
-    let ending = ending(&body, side.version, side.keep_alive);
+    let (encoding, varies) = encoding(&side, response, head, &body);
+    let encoder = encoding.and_then(|encoding| Encoder::new(encoding).ok());
+    let encoding = encoding.filter(|_| encoder.is_some());
+    let ending = ending(&body, side.version, side.keep_alive, encoding.is_some());
     let ends_at_close = matches!(body, Body::UntilClose);
-    append_response(side.response, head, side.version, ending, side.out);
-    side.buffer.consume(side.response.length);
+    let Passing { edits, cookie, .. } = side.passing;
+    let dressing = Dressing { edits, cookie, encoding, varies };
+    append_response((response, head), side.version, ending, dressing, side.out);
+    buffer.consume(response.length);
     side.began.set(true);
     let transfer = Transfer {
         body,
         delivery: ending.delivery,
         source,
-        buffer: side.buffer,
+        buffer: &mut *buffer,
         sink: side.sink,
         head: side.out,
-        timer: side.timer,
+        timer,
         read_timeout: service.timeouts.idle,
         write_timeout: side.write_timeout,
         size_max: None,
+        encoder,
     };
     transfer.run().await.map_err(|_| Failure::Cut)?;
-    let switched = side.response.status == 101;
+    let switched = response.status == 101;
     Ok(Answered {
         switched,
-        status: side.response.status,
+        status: response.status,
         keep_alive: ending.keep_alive,
         // Bytes behind the answer were asked for by nobody.
-        backend_reusable: side.response.keep_alive
-            && !ends_at_close
-            && !switched
-            && side.buffer.is_empty(),
+        backend_reusable: response.keep_alive && !ends_at_close && !switched && buffer.is_empty(),
         request_unread: false,
     })
 }
 
-fn ending(body: &Body, version: Version, keep_alive: bool) -> Ending {
+/// What the answer is compressed with, and whether that depends on the client.
+fn encoding(
+    side: &AnswerSide<'_>,
+    response: &ResponseHead,
+    head: &[u8],
+    body: &Body,
+) -> (Option<Encoding>, bool) {
+    let Some((compress, accepted)) = side.passing.compress else { return (None, false) };
+    let suits = compress::suits(compress, response, head, body);
+    (accepted.filter(|_| suits && !side.to_head_request), suits)
+}
+
+fn ending(body: &Body, version: Version, keep_alive: bool, encodes: bool) -> Ending {
     let (delivery, keep_alive) = match (body, version) {
+        (_, Version::Http11) if encodes => (Delivery::EncodeChunked, keep_alive),
+        (_, Version::Http10) if encodes => (Delivery::EncodePlain, false),
         (Body::Chunked(_), Version::Http10) => (Delivery::Unchunk, false),
         (Body::UntilClose, Version::Http10) => (Delivery::Verbatim, false),
         (Body::UntilClose, Version::Http11) => (Delivery::Chunk, keep_alive),
@@ -113,73 +180,49 @@ fn ending(body: &Body, version: Version, keep_alive: bool) -> Ending {
     Ending { delivery, keep_alive }
 }
 
-/// Reads heads until one is final, passing those before it on.
-async fn read_final_head(
-    side: &mut AnswerSide<'_>,
-    source: &Stream,
-    service: &Service,
-) -> Result<(), Failure> {
-    for _ in 0..=INTERIM_MAX {
-        let length = read_head(side, source).await?;
-        let head = side.buffer.data().get(..length).unwrap_or_default();
-        side.response.parse(head).map_err(|_| Failure::Refused(Refusal::BadResponse))?;
-        if !side.response.is_interim() {
-            return Ok(());
-        }
-        if side.response.status == 101 {
-            // Only what was asked for can be agreed to.
-            let is_asked = side.upgrades && side.version == Version::Http11;
-            return if is_asked { Ok(()) } else { Err(Refusal::BadResponse.into()) };
-        }
-        pass_interim(side, service).await?;
-    }
-    Err(Refusal::BadResponse.into())
-}
-
 /// Reads until the head of an answer is complete at the start of the buffer.
-async fn read_head(side: &mut AnswerSide<'_>, source: &Stream) -> Result<usize, Failure> {
+async fn read_head(incoming: &mut Incoming<'_>) -> Result<usize, Failure> {
+    let Incoming { source, buffer, timer, .. } = incoming;
     let mut scan = HeadScan::default();
     loop {
-        match scan.end(side.buffer.data()) {
+        match scan.end(buffer.data()) {
             Ok(Some(length)) => return Ok(length),
             Ok(None) => {}
             Err(_) => return Err(Refusal::BadResponse.into()),
         }
-        let held = side.buffer.data().len();
+        let held = buffer.data().len();
         if held >= HEAD_SIZE_MAX {
             return Err(Refusal::BadResponse.into());
         }
-        if held > 0 && held == side.buffer.capacity() {
-            side.buffer.grow(HEAD_SIZE_MAX);
+        if held > 0 && held == buffer.capacity() {
+            buffer.grow(HEAD_SIZE_MAX);
         }
-        match read(source, side.buffer.space(), side.timer, Wait::Armed).await {
+        match read(source, buffer.space(), timer, Wait::Armed).await {
             Ok(0) | Err(IoError::Closed | IoError::Unsent) if held == 0 => {
                 return Err(Failure::Died);
             }
             Ok(0) | Err(IoError::Closed | IoError::Unsent) => {
                 return Err(Refusal::BadResponse.into());
             }
-            Ok(count) => side.buffer.filled(count),
-            Err(IoError::TimedOut) => return Err(Refusal::ResponseTimeout.into()),
+            Ok(count) => buffer.filled(count),
+            Err(IoError::TimedOut) => return Err(Failure::TimedOut),
         }
     }
 }
 
-async fn pass_interim(side: &mut AnswerSide<'_>, service: &Service) -> Result<(), Failure> {
-    if side.version == Version::Http11 {
-        let head = side.buffer.data().get(..side.response.length).unwrap_or_default();
-        let ending = Ending { delivery: Delivery::Verbatim, keep_alive: true };
-        append_response(side.response, head, side.version, ending, side.out);
-        let wait = Wait::AtMost(side.write_timeout);
-        let written = write(side.sink, side.out, &[], side.timer, wait).await;
-        side.out.clear();
-        written.map_err(|_| Failure::Cut)?;
+async fn pass_interim(
+    incoming: &mut Incoming<'_>,
+    side: &mut AnswerSide<'_>,
+) -> Result<(), Failure> {
+    if side.version != Version::Http11 {
+        return Ok(());
     }
-    side.buffer.consume(side.response.length);
-    if side.sent.get() {
-        side.timer.arm(service.timeouts.response);
-    } else {
-        side.timer.disarm();
-    }
-    Ok(())
+    let response = &*incoming.response;
+    let head = incoming.buffer.data().get(..response.length).unwrap_or_default();
+    let ending = Ending { delivery: Delivery::Verbatim, keep_alive: true };
+    append_response((response, head), side.version, ending, Dressing::default(), side.out);
+    let wait = Wait::AtMost(side.write_timeout);
+    let written = write(side.sink, side.out, &[], incoming.timer, wait).await;
+    side.out.clear();
+    written.map_err(|_| Failure::Cut)
 }

@@ -2,41 +2,68 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::time::timeout;
-use weir_balance::{Backend, BackendId, Choice, OpenRequest};
-use weir_model::ServiceProtocol;
+use tokio::time::{Instant, timeout, timeout_at};
+use weir_balance::{Backend, BackendId, Choice, OpenRequest, Outcome, PendingSlot};
+use weir_model::{RetryOn, ServiceProtocol};
 use weir_net::TlsStream;
 
-use crate::pool::PoolKey;
+use crate::exchange::Failure;
+use crate::pool::{Kept, PoolKey};
 use crate::reactor::Reactor;
 use crate::refusal::Refusal;
 use crate::snapshot::Service;
 use crate::stream::Stream;
 
+/// Between two looks for a place that another reactor may have given back.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
 /// The attempts at one request. A backend that cannot be reached costs an attempt nothing: the next
-/// one is tried until all were. One that dies before it answers is replaced once.
+/// one is tried until all were.
 pub(crate) struct Attempts<'a> {
     service: &'a Service,
+    /// What the choice goes by.
+    wanted: Wanted,
     unreachable: Vec<BackendId>,
-    died: Option<BackendId>,
+    /// Backends that had the request and did not answer it well.
+    failed: Vec<BackendId>,
+    /// How often it may be sent once more.
+    left: u32,
+}
+
+/// What of a request decides on its backend.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wanted {
+    pub(crate) hash: Option<u64>,
+    /// The token of the backend that the client was served by.
+    pub(crate) sticky: Option<u64>,
 }
 
 /// A connection to the backend that a request was given to.
 pub(crate) struct BackendConnection {
-    pub(crate) stream: Stream,
+    pub(crate) kept: Kept,
     /// Where it is kept for the next request.
     pub(crate) key: PoolKey,
     pub(crate) open: OpenRequest,
 }
 
+impl BackendConnection {
+    pub(crate) fn stream(&self) -> &Stream {
+        &self.kept.stream
+    }
+}
+
 impl<'a> Attempts<'a> {
-    pub(crate) fn new(service: &'a Service) -> Self {
-        Self { service, unreachable: Vec::new(), died: None }
+    pub(crate) fn new(service: &'a Service, wanted: Wanted) -> Self {
+        Self {
+            service,
+            wanted,
+            unreachable: Vec::new(),
+            failed: Vec::new(),
+            left: service.retries.attempts,
+        }
     }
 
     /// A connection from the pool, or a new one, to the backend whose turn it is.
@@ -46,54 +73,168 @@ impl<'a> Attempts<'a> {
     ) -> Result<BackendConnection, Refusal> {
         let mut refusal = Refusal::NoBackend;
         loop {
-            let backend = self.pick().ok_or(refusal)?;
+            let backend = self.pick(reactor).ok_or(refusal)?;
             let open = backend.open_request();
             match self.open(reactor, backend).await {
-                Ok(stream) => {
+                Ok(kept) => {
                     let key = (backend.id(), self.service.transport);
-                    return Ok(BackendConnection { stream, key, open });
+                    return Ok(BackendConnection { kept, key, open });
                 }
+                // It is not the backend's fault, and no other one has more room.
+                Err(refused @ (Refusal::QueueFull | Refusal::QueueTimeout)) => return Err(refused),
                 Err(why) => refusal = why,
             }
             backend.count_failure();
+            self.tell(reactor, backend, Outcome::LocalError);
             self.unreachable.push(backend.id());
         }
     }
 
-    async fn open(&self, reactor: &Reactor, backend: &Backend) -> Result<Stream, Refusal> {
+    /// Takes note of how a backend dealt with the request.
+    pub(crate) fn tell(&self, reactor: &Reactor, backend: &Backend, outcome: Outcome) {
+        let upstream = &self.service.upstream;
+        if let Some(lasts) = upstream.on_result(backend, outcome, reactor.now()) {
+            let (address, name) = (backend.address(), upstream.name());
+            tracing::warn!("backend {address} of {name} is ejected for {lasts:?}");
+        }
+    }
+
+    async fn open(&self, reactor: &Reactor, backend: &Backend) -> Result<Kept, Refusal> {
         let service = self.service;
         let key = (backend.id(), service.transport);
-        if let Some(stream) = reactor.pool.take(key) {
-            return Ok(stream);
+        if let Some(kept) = reactor.pool.take(key) {
+            return Ok(kept);
         }
         let connecting = connect(service, backend.address());
-        let opened = timeout(service.timeouts.connect, async {
-            match service.protocol {
-                ServiceProtocol::Http1 => connecting.await,
-                ServiceProtocol::Http2 => reactor.backends.stream(reactor, key, connecting).await,
-            }
-        });
-        opened.await.unwrap_or(Err(Refusal::ConnectTimeout))
+        if service.protocol == ServiceProtocol::Http2 {
+            let stream = reactor.backends.stream(reactor, service, key, connecting);
+            let opened = timeout(service.timeouts.connect, stream).await;
+            let stream = opened.unwrap_or(Err(Refusal::ConnectTimeout))?;
+            return Ok(Kept { stream, _slot: None });
+        }
+        let slot = match service.upstream.try_connection() {
+            Some(slot) => slot,
+            None => match self.wait_for_connection(reactor, key).await? {
+                Freed::Connection(kept) => return Ok(kept),
+                Freed::Place(slot) => slot,
+            },
+        };
+        let opened = timeout(service.timeouts.connect, connecting).await;
+        let stream = opened.unwrap_or(Err(Refusal::ConnectTimeout))?;
+        Ok(Kept { stream, _slot: Some(slot) })
     }
 
-    /// Whether there may be another attempt after `backend` died before it answered.
-    pub(crate) fn may_replace(&mut self, backend: &Backend) -> bool {
-        self.died.replace(backend.id()).is_none()
-    }
-
-    /// Another backend than the one that died where there is one: else it may only have closed an
-    /// idle connection, and a new one will do.
-    fn pick(&self) -> Option<&'a Arc<Backend>> {
+    async fn wait_for_connection(&self, reactor: &Reactor, key: PoolKey) -> Result<Freed, Refusal> {
         let upstream = &self.service.upstream;
-        let Some(died) = self.died else { return upstream.pick(&choice(&self.unreachable)) };
-        let mut avoided = self.unreachable.clone();
-        avoided.push(died);
-        upstream.pick(&choice(&avoided)).or_else(|| upstream.pick(&choice(&self.unreachable)))
+        wait_for(reactor, self.service, || {
+            let kept = reactor.pool.take(key).map(Freed::Connection);
+            kept.or_else(|| {
+                // Connections to the other backends of the upstream fill it as well.
+                reactor.pool.make_room(upstream);
+                upstream.try_connection().map(Freed::Place)
+            })
+        })
+        .await
+    }
+
+    /// Whether the request may be sent once more after it failed so; `is_repeatable` tells whether a
+    /// backend may have acted on it without harm.
+    pub(crate) fn may_retry(
+        &mut self,
+        reactor: &Reactor,
+        failure: Failure,
+        is_repeatable: bool,
+        backend: &Backend,
+    ) -> bool {
+        let on = &self.service.retries.on;
+        let (is_asked, is_safe) = match failure {
+            Failure::Unsent => (on.contains(&RetryOn::ConnectFailure), true),
+            Failure::Died => (on.contains(&RetryOn::Reset), is_repeatable),
+            Failure::TimedOut => (on.contains(&RetryOn::Timeout), is_repeatable),
+            Failure::Status(status) => (on.contains(&RetryOn::Status(status)), is_repeatable),
+            Failure::Refused(_) | Failure::Cut => (false, false),
+        };
+        if !is_asked || !is_safe || self.left == 0 {
+            return false;
+        }
+        if !self.service.budget.try_retry(reactor.now()) {
+            reactor.counters.retries_over_budget.add(1);
+            return false;
+        }
+        self.left -= 1;
+        self.failed.push(backend.id());
+        true
+    }
+
+    /// Whether an answer of that status is worth another attempt, as far as is known before it is tried.
+    pub(crate) fn retries_status(&self, status: u16, is_repeatable: bool) -> bool {
+        self.left > 0 && is_repeatable && self.service.retries.on.contains(&RetryOn::Status(status))
+    }
+
+    /// Another backend than those that failed where there is one: else one may only have closed an
+    /// idle connection, and a new one will do.
+    fn pick(&self, reactor: &Reactor) -> Option<&'a Arc<Backend>> {
+        let upstream = &self.service.upstream;
+        let Wanted { hash, sticky } = self.wanted;
+        let choice = Choice {
+            tried: &self.unreachable,
+            hash,
+            sticky,
+            now: reactor.now(),
+            random: reactor.draw(),
+        };
+        if self.failed.is_empty() {
+            return upstream.pick(&choice);
+        }
+        let avoided: Vec<_> = self.unreachable.iter().chain(&self.failed).copied().collect();
+        let other = upstream.pick(&Choice { tried: &avoided, ..choice });
+        other.or_else(|| upstream.pick(&choice))
+    }
+
+    /// What the choice goes by.
+    pub(crate) fn wanted(&self) -> Wanted {
+        self.wanted
+    }
+
+    /// Leaves a backend out of the next choice: a request is open there already.
+    pub(crate) fn avoid(&mut self, backend: &Backend) {
+        self.failed.push(backend.id());
+    }
+}
+
+/// What a request that waited has got.
+enum Freed {
+    Connection(Kept),
+    Place(weir_balance::ConnectionSlot),
+}
+
+/// Waits among no more than may wait, and no longer than may be, until `look` finds something.
+pub(crate) async fn wait_for<T>(
+    reactor: &Reactor,
+    service: &Service,
+    mut look: impl FnMut() -> Option<T>,
+) -> Result<T, Refusal> {
+    if let Some(found) = look() {
+        return Ok(found);
+    }
+    let _waiting: PendingSlot = service.upstream.try_pending().ok_or(Refusal::QueueFull)?;
+    let deadline = Instant::now() + service.timeouts.queue;
+    loop {
+        let freed = reactor.room.notified();
+        if let Some(found) = look() {
+            return Ok(found);
+        }
+        // Another reactor tells nobody here.
+        let soon = deadline.min(Instant::now() + LOOK_INTERVAL);
+        let _ = timeout_at(soon, freed).await;
+        if Instant::now() >= deadline {
+            return look().ok_or(Refusal::QueueTimeout);
+        }
     }
 }
 
 /// A new connection, with what a service puts around its bytes.
-async fn connect(service: &Service, address: SocketAddr) -> Result<Stream, Refusal> {
+pub(crate) async fn connect(service: &Service, address: SocketAddr) -> Result<Stream, Refusal> {
     let socket = TcpStream::connect(address).await.map_err(|_| Refusal::ConnectFailed)?;
     // A request that is written in one piece must not wait for an acknowledgement.
     let _ = socket.set_nodelay(true);
@@ -106,13 +247,4 @@ async fn connect(service: &Service, address: SocketAddr) -> Result<Stream, Refus
             Err(Refusal::BackendTls)
         }
     }
-}
-
-/// Any of those that were not tried.
-fn choice(tried: &[BackendId]) -> Choice<'_> {
-    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let random = weir_balance::hash(&count.to_le_bytes());
-    Choice { tried, now: START.elapsed(), random, ..Choice::default() }
 }

@@ -6,23 +6,24 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use weir_model::ServiceProtocol;
+use weir_model::{Redirect, Respond, Route, ServiceProtocol};
 
-use crate::answer::AnswerSide;
+use crate::answer::{AnswerSide, Incoming, Passing};
 use crate::buffer::Buffer;
 use crate::connection::Arrived;
-use crate::exchange;
-use crate::forwarded::{self, ClientSide, Outgoing};
+use crate::exchange::{self, Failure};
+use crate::forwarded::{self, Asker, ClientSide, Outgoing, OwnAnswer};
 use crate::http1::body::Body;
 use crate::http1::chunked::{Chunked, Malformed, Piece};
 use crate::http1::request::{BodyLength, RequestHead};
 use crate::http1::response::ResponseHead;
 use crate::http1::scan::HeadScan;
-use crate::io::{Wait, read, shutdown, write};
+use crate::io::{IoError, Wait, read, shutdown, write};
 use crate::listener::Listener;
 use crate::reactor::Reactor;
 use crate::refusal::Refusal;
-use crate::snapshot::{ListenerPolicy, Service};
+use crate::route::Asked;
+use crate::snapshot::{ListenerPolicy, Routed, Service};
 use crate::stream::Stream;
 use crate::timers::Timer;
 
@@ -30,15 +31,19 @@ use crate::timers::Timer;
 /// why: closing at once would reset the connection and throw our answer away.
 pub(crate) const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) const LINGER_SIZE_MAX: usize = 1024 * 1024;
+/// The media type of an answer without content.
+const TEXT: &str = "text/plain; charset=utf-8";
 /// Empty lines before a request that are overlooked (RFC 9112 section 2.2).
 const BLANK_LINES_MAX: usize = 1;
 
 /// A client connection with what it needs from request to request.
 pub(crate) struct Client {
     pub(crate) reactor: Rc<Reactor>,
-    listener: Rc<Listener>,
+    pub(crate) listener: Rc<Listener>,
     pub(crate) policy: ListenerPolicy,
-    side: ClientSide,
+    pub(crate) side: ClientSide,
+    /// The requests are copies for the service of this index.
+    pub(crate) mirrors: Option<usize>,
     pub(crate) stream: Stream,
     pub(crate) timer: Timer,
     /// What was read: the head of the current request and what follows it.
@@ -48,9 +53,9 @@ pub(crate) struct Client {
     pub(crate) request_id: Vec<u8>,
     pub(crate) to_backend: Vec<u8>,
     pub(crate) from_backend: Buffer,
-    response: ResponseHead,
+    pub(crate) response: ResponseHead,
     pub(crate) to_client: Vec<u8>,
-    answer_began: Cell<bool>,
+    pub(crate) answer_began: Cell<bool>,
     served: u64,
 }
 
@@ -91,16 +96,32 @@ pub(crate) struct RequestSide<'a> {
 }
 
 /// Serves a connection until it is closed.
-pub(crate) async fn serve(
+pub(crate) async fn serve(reactor: Rc<Reactor>, listener: Rc<Listener>, arrived: Arrived) {
+    run(reactor, listener, arrived, None).await;
+}
+
+/// The same for a connection whose requests all go to one service, whatever routes say.
+pub(crate) async fn serve_for(
+    reactor: Rc<Reactor>,
+    listener: Rc<Listener>,
+    arrived: Arrived,
+    service: usize,
+) {
+    run(reactor, listener, arrived, Some(service)).await;
+}
+
+async fn run(
     reactor: Rc<Reactor>,
     listener: Rc<Listener>,
     Arrived { stream, side, input }: Arrived,
+    mirrors: Option<usize>,
 ) {
     let Some(policy) = reactor.snapshot().listener(listener.configured).map(|it| it.policy) else {
         return;
     };
     let mut client = Client {
         side,
+        mirrors,
         timer: reactor.timers.timer(),
         input,
         from_backend: reactor.buffers.buffer(),
@@ -216,7 +237,7 @@ impl Client {
             match read(&self.stream, self.input.space(), &self.timer, Wait::Armed).await {
                 Ok(0) => return Ok(None),
                 Ok(count) => self.input.filled(count),
-                Err(crate::io::IoError::TimedOut) => return Err(Refusal::HeaderTimeout),
+                Err(IoError::TimedOut) => return Err(Refusal::HeaderTimeout),
                 Err(_) => return Ok(None),
             }
         }
@@ -253,7 +274,7 @@ impl Client {
     }
 
     /// Writes down the head as the backend gets it.
-    pub(crate) fn append_request(&mut self, service: &Service) {
+    pub(crate) fn append_request(&mut self, service: &Service, routed: Routed<'_>) {
         let head = self.input.data().get(..self.request.length).unwrap_or_default();
         self.to_backend.clear();
         let outgoing = Outgoing {
@@ -262,6 +283,7 @@ impl Client {
             client: &self.side,
             id: &self.request_id,
             to_http2: service.protocol == ServiceProtocol::Http2,
+            routed: Some(routed).filter(|routed| changes_request(routed.route)),
         };
         forwarded::append_request(outgoing, &mut self.to_backend);
         if self.body == BodyPlace::Streaming {
@@ -284,34 +306,79 @@ impl Client {
     }
 
     /// The two directions of an exchange, to be driven at the same time.
-    pub(crate) fn halves<'a>(
+    pub(crate) fn sides<'a>(
         &'a mut self,
+        source: &'a Stream,
+        service: &Service,
         sent: &'a Cell<bool>,
-    ) -> (RequestSide<'a>, AnswerSide<'a>) {
+    ) -> (RequestSide<'a>, Incoming<'a>, AnswerSide<'a>) {
         let last = self.policy.limits.requests.is_some_and(|max| self.served + 1 >= max);
         let keep_alive = self.request.keep_alive && !last && !self.is_draining();
-        self.to_client.clear();
-        self.from_backend.consume(usize::MAX / 2);
         let request = RequestSide {
             source: &self.stream,
             buffer: &mut self.input,
             head: &mut self.to_backend,
         };
-        let answer = AnswerSide {
-            sink: &self.stream,
+        let incoming = Incoming {
+            source,
             buffer: &mut self.from_backend,
             response: &mut self.response,
-            out: &mut self.to_client,
             timer: &self.timer,
+            upgrades: self.request.upgrade.is_some(),
+            timeout: service.head_timeout(),
+            sent,
+        };
+        let answer = AnswerSide {
+            sink: &self.stream,
+            out: &mut self.to_client,
             version: self.request.version,
             to_head_request: self.request.is_head,
             write_timeout: self.policy.timeouts.write,
             keep_alive,
-            upgrades: self.request.upgrade.is_some(),
             began: &self.answer_began,
-            sent,
+            passing: Passing::default(),
         };
-        (request, answer)
+        (request, incoming, answer)
+    }
+
+    /// The current request as routes see it.
+    pub(crate) fn asked(&self) -> Asked<'_> {
+        Asked {
+            request: &self.request,
+            head: self.head(),
+            source: self.side.source(),
+            server_name: self.side.server_name.as_deref(),
+        }
+    }
+
+    /// Waits for the whole body where the service wants that and it is not too large; a client that
+    /// waits to be told to go on is not kept waiting.
+    pub(crate) async fn gather(&mut self, service: &Service) -> Result<(), Failure> {
+        let Some(max) = service.buffer_request else { return Ok(()) };
+        let fits = match self.request.body {
+            BodyLength::Bytes(size) => size <= max,
+            BodyLength::Chunked => true,
+            BodyLength::None => false,
+        };
+        let max = usize::try_from(max).unwrap_or(usize::MAX).saturating_add(self.request.length);
+        while self.body == BodyPlace::Streaming && fits && !self.request.expects_continue {
+            let held = self.input.data().len();
+            if held >= max {
+                return Ok(());
+            }
+            if held == self.input.capacity() {
+                self.input.grow((held * 2).min(max).max(held + 1));
+            }
+            let wait = Wait::AtMost(self.policy.timeouts.body);
+            match read(&self.stream, self.input.space(), &self.timer, wait).await {
+                Ok(0) => return Err(Failure::Cut),
+                Ok(count) => self.input.filled(count),
+                Err(IoError::TimedOut) => return Err(Refusal::BodyTimeout.into()),
+                Err(_) => return Err(Failure::Cut),
+            }
+            self.body = self.locate_body()?;
+        }
+        Ok(())
     }
 
     /// The current request is done with.
@@ -324,11 +391,52 @@ impl Client {
 
     /// Answers a request ourselves: the only place where a refusal becomes bytes.
     pub(crate) async fn answer(&mut self, refusal: Refusal) -> Next {
-        let whole = matches!(self.body, BodyPlace::Whole(_)) && !refusal.closes();
-        let keep_alive = whole && self.request.keep_alive && !self.is_draining();
         self.reactor.counters.refused(refusal);
+        self.say(refusal.closes(), |asker, out| forwarded::append_refusal(refusal, asker, out))
+            .await
+    }
+
+    /// Sends the client elsewhere.
+    pub(crate) async fn redirect(&mut self, redirect: &Redirect) -> Next {
+        let asked = self.asked();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let query = match asked.query() {
+            b"" => String::new(),
+            query => format!("?{}", text(query)),
+        };
+        let to = redirect
+            .to
+            .replace("{scheme}", self.side.scheme.name())
+            .replace("{host}", &text(asked.host()))
+            .replace("{path}", &text(asked.path()))
+            .replace("{query}", &query);
+        self.reactor.counters.own.add(1);
+        let fields = format!("location: {to}\r\n");
+        let answer =
+            OwnAnswer { status: redirect.status, content_type: TEXT, fields: &fields, body: b"" };
+        self.say(false, |asker, out| forwarded::append_own(answer, asker, out)).await
+    }
+
+    /// Answers as a route says.
+    pub(crate) async fn respond(&mut self, respond: &Respond) -> Next {
+        self.reactor.counters.own.add(1);
+        let Respond { status, body, content_type } = respond;
+        let answer = OwnAnswer { status: *status, content_type, fields: "", body: body.as_bytes() };
+        self.say(false, |asker, out| forwarded::append_own(answer, asker, out)).await
+    }
+
+    /// Writes an answer of ours; `closes` is whether nothing more may be read from the client.
+    async fn say(&mut self, closes: bool, append: impl FnOnce(Asker<'_>, &mut Vec<u8>)) -> Next {
+        let whole = matches!(self.body, BodyPlace::Whole(_)) && !closes;
+        let keep_alive = whole && self.request.keep_alive && !self.is_draining();
         self.to_client.clear();
-        exchange::append_refusal(self, refusal, keep_alive);
+        let asker = Asker {
+            request_id: &self.request_id,
+            version: self.request.version,
+            is_head: self.request.is_head,
+            keep_alive,
+        };
+        append(asker, &mut self.to_client);
         let wait = Wait::AtMost(self.policy.timeouts.write);
         if write(&self.stream, &self.to_client, &[], &self.timer, wait).await.is_err() {
             return Next::Close;
@@ -377,6 +485,11 @@ impl Client {
         self.from_backend.release();
         self.timer.disarm();
     }
+}
+
+/// Whether a route has the head of a request written anew.
+fn changes_request(route: &Route) -> bool {
+    !(route.rewrite.is_nothing() && route.request_headers.is_nothing())
 }
 
 /// The length of a chunked body that is there in whole; `None` if it is not.

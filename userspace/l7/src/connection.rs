@@ -61,7 +61,10 @@ pub(crate) async fn serve(
         (None, _, http2) => http2,
     };
     drop(timer);
-    let side = ClientSide::new(peer, listener.bound, scheme);
+    let mut side = ClientSide::new(peer, listener.bound, scheme);
+    if let Stream::Tls(tls) = &stream {
+        side.server_name = tls.server_name().map(Into::into);
+    }
     let arrived = Arrived { stream, side, input };
     if speaks_http2 {
         http2::serve(reactor, listener, arrived).await;

@@ -39,10 +39,20 @@ pub struct Counters {
     pub responses: [Counter; 5],
     /// Requests that we answered ourselves, by [`Refusal::index`].
     pub refusals: [Counter; Refusal::COUNT],
+    /// Requests that a route answers: redirects and fixed answers.
+    pub own: Counter,
     /// Exchanges that were cut after the answer had begun.
     pub cut: Counter,
     /// Requests that were sent to a second backend.
     pub retries: Counter,
+    /// Requests that would have been sent to a second backend, had the budget allowed it.
+    pub retries_over_budget: Counter,
+    /// Requests that were sent to a second backend before the first had failed.
+    pub hedges: Counter,
+    /// Copies of requests that were sent.
+    pub mirrored: Counter,
+    /// Requests of which no copy was sent although one was due.
+    pub not_mirrored: Counter,
     /// Requests by duration; the last is for those above every bound.
     pub durations: [Counter; DURATION_BOUNDS_US.len() + 1],
     /// Sum of the durations, microseconds.

@@ -5,17 +5,24 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::answer::{Answered, receive};
-use crate::attempts::{Attempts, BackendConnection};
+use weir_balance::{Backend, Outcome};
+use weir_model::{Action, Route};
+
+use crate::answer::{Answered, Passing, pass_on, read_final_head};
+use crate::attempts::{Attempts, BackendConnection, wait_for};
 use crate::client::{BodyPlace, Client, Next};
-use crate::forwarded::{self, Delivery};
-use crate::io::{IoError, Wait, write};
+use crate::forwarded::Delivery;
+use crate::hedge;
+use crate::io::{IoError, Wait, within, write};
+use crate::mirror;
+use crate::reactor::Reactor;
 use crate::refusal::Refusal;
 use crate::snapshot::Service;
 use crate::transfer::{Transfer, TransferError};
 use crate::tunnel::{self, End, Side};
+use crate::wanted;
 
 /// Why an exchange has no answer from a backend, or not all of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +35,10 @@ pub(crate) enum Failure {
     Unsent,
     /// The backend closed the connection before it sent a byte of an answer.
     Died,
+    /// The backend did not answer in time.
+    TimedOut,
+    /// The backend answered with this status, which calls for another attempt.
+    Status(u16),
 }
 
 impl From<Refusal> for Failure {
@@ -39,11 +50,16 @@ impl From<Refusal> for Failure {
 /// Serves the request whose head was read; tells what becomes of the connection.
 pub(crate) async fn serve(client: &mut Client) -> Next {
     let began = Instant::now();
-    client.reactor.counters.requests.add(1);
-    let next = match forward(client).await {
+    if client.mirrors.is_none() {
+        client.reactor.counters.requests.add(1);
+    }
+    let next = match forward(client, began).await {
         Ok(next) => next,
         Err(Failure::Refused(refusal)) => client.answer(refusal).await,
-        Err(Failure::Unsent | Failure::Died) => client.answer(Refusal::BackendClosed).await,
+        Err(Failure::Unsent | Failure::Died | Failure::Status(_)) => {
+            client.answer(Refusal::BackendClosed).await
+        }
+        Err(Failure::TimedOut) => client.answer(Refusal::ResponseTimeout).await,
         Err(Failure::Cut) => {
             client.reactor.counters.cut.add(1);
             Next::Abort
@@ -53,68 +69,162 @@ pub(crate) async fn serve(client: &mut Client) -> Next {
     next
 }
 
-async fn forward(client: &mut Client) -> Result<Next, Failure> {
+async fn forward(client: &mut Client, began: Instant) -> Result<Next, Failure> {
     client.begin_exchange()?;
     let reactor = Rc::clone(&client.reactor);
     let snapshot = reactor.snapshot();
-    let service = snapshot.service(&client.request, client.head())?;
-    client.append_request(service);
-    let mut attempts = Attempts::new(service);
-    loop {
-        let backend = attempts.connect(&reactor).await?;
+    let routed = snapshot.route(&client.asked())?;
+    let service = match (&routed.route.action, client.mirrors) {
+        (_, Some(service)) => snapshot.service_at(service).ok_or(Refusal::NoRoute)?,
+        (Action::Forward(_), None) => {
+            snapshot.service(routed.route, &client.asked(), reactor.draw())?
+        }
+        (Action::Redirect(redirect), None) => return Ok(client.redirect(redirect).await),
+        (Action::Respond(respond), None) => return Ok(client.respond(respond).await),
+    };
+    client.gather(service).await?;
+    if client.mirrors.is_none() {
+        mirror::copy(client, &snapshot, routed.route);
+    }
+    let wanted = wanted::of(service, &client.asked());
+    let way = Way { service, passing: passing(client, routed.route) };
+    client.append_request(service, routed);
+    let sent = send(client, way, Attempts::new(service, wanted), began);
+    let Some(limit) = service.timeouts.request else { return sent.await };
+    let deadline = reactor.timers.timer();
+    deadline.arm(limit);
+    let done = within(&deadline, sent).await;
+    done.unwrap_or(if client.answer_began.get() {
+        Err(Failure::Cut)
+    } else {
+        Err(Failure::TimedOut)
+    })
+}
+
+/// To whom a request goes, and what becomes of the answer on its way back.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    service: &'a Service,
+    passing: Passing<'a>,
+}
+
+/// Sends the request to one backend after another, as long as that is worth trying.
+async fn send(
+    client: &mut Client,
+    way: Way<'_>,
+    mut attempts: Attempts<'_>,
+    began: Instant,
+) -> Result<Next, Failure> {
+    let service = way.service;
+    let reactor = Rc::clone(&client.reactor);
+    service.budget.on_request(reactor.now());
+    let _place = match service.upstream.try_request() {
+        Some(place) => place,
+        None => wait_for(&reactor, service, || service.upstream.try_request()).await?,
+    };
+    let sent = loop {
+        let mut backend = attempts.connect(&reactor).await?;
         backend.open.backend().count_request();
         let answered = match client.body {
-            BodyPlace::Whole(size) => in_turn(client, service, &backend, size).await,
-            BodyPlace::Streaming => both_ways(client, service, &backend).await,
+            BodyPlace::Whole(size) => in_turn(client, way, &mut attempts, &mut backend, size).await,
+            BodyPlace::Streaming => both_ways(client, way, &attempts, &backend).await,
         };
         match answered {
-            Ok(answered) if answered.switched => {
-                return Ok(switch(client, service, backend, answered).await);
-            }
-            Ok(answered) => return Ok(finish(client, backend, answered)),
+            Ok(answered) => break Ok((backend, answered)),
             Err(failure) => {
-                backend.open.backend().count_failure();
-                let safe = match failure {
-                    Failure::Unsent => true,
-                    Failure::Died => client.is_repeatable(),
-                    Failure::Refused(_) | Failure::Cut => false,
-                };
-                if !safe || !attempts.may_replace(backend.open.backend()) {
-                    return Err(failure);
+                let own = backend.open.backend();
+                own.count_failure();
+                tell_failure(&attempts, &reactor, own, failure);
+                let is_repeatable = client.is_repeatable();
+                if !attempts.may_retry(&reactor, failure, is_repeatable, own) {
+                    break Err(failure);
                 }
                 reactor.counters.retries.add(1);
             }
         }
+    };
+    reactor.room.notify_one();
+    let (backend, answered) = sent?;
+    tell_success(&attempts, &reactor, backend.open.backend(), answered.status, began);
+    if answered.switched {
+        return Ok(switch(client, service, backend, answered).await);
+    }
+    Ok(finish(client, backend, answered))
+}
+
+fn tell_failure(attempts: &Attempts<'_>, reactor: &Reactor, backend: &Backend, failure: Failure) {
+    let outcome = match failure {
+        // The client's fault, or found out too late to say whose.
+        Failure::Refused(refusal) if refusal != Refusal::BadResponse => return,
+        Failure::Cut => return,
+        Failure::Status(status) => outcome(status, Duration::ZERO),
+        Failure::Refused(_) => Outcome::GatewayError,
+        Failure::Unsent | Failure::Died | Failure::TimedOut => Outcome::LocalError,
+    };
+    attempts.tell(reactor, backend, outcome);
+}
+
+fn tell_success(
+    attempts: &Attempts<'_>,
+    reactor: &Reactor,
+    backend: &Backend,
+    status: u16,
+    began: Instant,
+) {
+    attempts.tell(reactor, backend, outcome(status, began.elapsed()));
+}
+
+fn outcome(status: u16, latency: Duration) -> Outcome {
+    match status {
+        502..=504 => Outcome::GatewayError,
+        500..=599 => Outcome::ServerError,
+        _ => Outcome::Success { latency },
     }
 }
 
 /// The whole request is at hand: send it, then wait for the answer.
 async fn in_turn(
     client: &mut Client,
-    service: &Service,
-    backend: &BackendConnection,
+    Way { service, passing }: Way<'_>,
+    attempts: &mut Attempts<'_>,
+    backend: &mut BackendConnection,
     body_size: usize,
 ) -> Result<Answered, Failure> {
-    let body = client.request.length..client.request.length + body_size;
-    let body = client.input.data().get(body).unwrap_or_default();
-    let wait = Wait::AtMost(service.timeouts.idle);
-    match write(&backend.stream, &client.to_backend, body, &client.timer, wait).await {
-        Ok(()) => {}
-        Err(IoError::Unsent) => return Err(Failure::Unsent),
-        // It may have answered before it stopped listening.
-        Err(IoError::Closed) => {}
-        Err(IoError::TimedOut) => return Err(Refusal::ResponseTimeout.into()),
-    }
-    client.timer.arm(service.timeouts.response);
+    let is_repeatable = client.is_repeatable();
     let sent = Cell::new(true);
-    let (_, answer) = client.halves(&sent);
-    receive(answer, &backend.stream, service).await
+    if let Some(after) = service.hedge.filter(|_| is_repeatable) {
+        hedge::send(client, service, attempts, backend, after).await?;
+    } else {
+        let body = client.request.length..client.request.length + body_size;
+        let body = client.input.data().get(body).unwrap_or_default();
+        let wait = Wait::AtMost(service.timeouts.idle);
+        match write(backend.stream(), &client.to_backend, body, &client.timer, wait).await {
+            Ok(()) => {}
+            Err(IoError::Unsent) => return Err(Failure::Unsent),
+            // It may have answered before it stopped listening.
+            Err(IoError::Closed) => {}
+            Err(IoError::TimedOut) => return Err(Failure::TimedOut),
+        }
+        client.timer.arm(service.head_timeout());
+        let (_, mut incoming, mut side) = client.sides(backend.stream(), service, &sent);
+        side.out.clear();
+        incoming.buffer.consume(usize::MAX / 2);
+        read_final_head(&mut incoming, Some(&mut side)).await?;
+    }
+    if attempts.retries_status(client.response.status, is_repeatable) {
+        return Err(Failure::Status(client.response.status));
+    }
+    let cookie = wanted::cookie(service, attempts.wanted(), backend.open.backend());
+    let (_, incoming, mut side) = client.sides(backend.stream(), service, &sent);
+    side.passing = Passing { cookie: cookie.as_deref(), ..passing };
+    pass_on(incoming, side, service).await
 }
 
 /// The body of the request is still arriving: an answer may come before its end.
 async fn both_ways(
     client: &mut Client,
-    service: &Service,
+    Way { service, passing }: Way<'_>,
+    attempts: &Attempts<'_>,
     backend: &BackendConnection,
 ) -> Result<Answered, Failure> {
     let timeouts = client.policy.timeouts;
@@ -122,23 +232,31 @@ async fn both_ways(
     let (body, size_max) = (client.request_body(), client.policy.limits.body_size);
     let sent = Cell::new(false);
     client.timer.disarm();
-    let (request, answer) = client.halves(&sent);
-    let response_timer = answer.timer;
-    let began = answer.began;
+    let cookie = wanted::cookie(service, attempts.wanted(), backend.open.backend());
+    let (request, mut incoming, mut side) = client.sides(backend.stream(), service, &sent);
+    side.out.clear();
+    incoming.buffer.consume(usize::MAX / 2);
+    side.passing = Passing { cookie: cookie.as_deref(), ..passing };
+    let response_timer = incoming.timer;
+    let began = side.began;
     let upload = Transfer {
         body,
         delivery: Delivery::Verbatim,
         source: request.source,
         buffer: request.buffer,
-        sink: &backend.stream,
+        sink: backend.stream(),
         head: request.head,
         timer: &upload_timer,
         read_timeout: timeouts.body,
         write_timeout: service.timeouts.idle,
         size_max,
+        encoder: None,
     };
     let mut upload = pin!(upload.run());
-    let mut download = pin!(receive(answer, &backend.stream, service));
+    let mut download = pin!(async {
+        read_final_head(&mut incoming, Some(&mut side)).await?;
+        pass_on(incoming, side, service).await
+    });
     let mut uploading = true;
     let mut answered = poll_fn(|context| {
         if uploading && let Poll::Ready(uploaded) = upload.as_mut().poll(context) {
@@ -147,7 +265,10 @@ async fn both_ways(
             if let Some(failure) = uploaded.err().and_then(|error| end_upload(error, began.get())) {
                 return Poll::Ready(Err(failure));
             }
-            response_timer.arm(service.timeouts.response);
+            // Once the answer has begun, the timer is its body's.
+            if !began.get() {
+                response_timer.arm(service.timeouts.response);
+            }
         }
         download.as_mut().poll(context)
     })
@@ -173,7 +294,7 @@ fn end_upload(error: TransferError, answer_began: bool) -> Option<Failure> {
 
 fn finish(client: &mut Client, backend: BackendConnection, answered: Answered) -> Next {
     if answered.backend_reusable {
-        client.reactor.keep(backend.key, backend.stream);
+        client.reactor.keep(backend.key, backend.kept);
     }
     client.reactor.counters.responded(answered.status);
     client.consume_request();
@@ -194,27 +315,26 @@ async fn switch(
     client.reactor.counters.responded(answered.status);
     client.consume_request();
     let from_client = Side { stream: &client.stream, read: &mut client.input };
-    let from_backend = Side { stream: &backend.stream, read: &mut client.from_backend };
+    let from_backend = Side { stream: backend.stream(), read: &mut client.from_backend };
     let idle = service.timeouts.idle;
     match tunnel::run(from_client, from_backend, &client.timer, idle).await {
         End::Finished | End::Idle => {
-            backend.stream.close();
+            backend.kept.stream.close();
             Next::Close
         }
         End::Broken => {
-            backend.stream.reset();
+            backend.kept.stream.reset();
             Next::Abort
         }
     }
 }
 
-/// Prepares the refusal of a request: also used before there is an exchange.
-pub(crate) fn append_refusal(client: &mut Client, refusal: Refusal, keep_alive: bool) {
-    let asker = forwarded::Asker {
-        request_id: &client.request_id,
-        version: client.request.version,
-        is_head: client.request.is_head,
-        keep_alive,
+/// What the route does to the answers to this request.
+fn passing<'a>(client: &Client, route: &'a Route) -> Passing<'a> {
+    let negotiate = |compress| {
+        let fields = &client.request.fields;
+        (compress, crate::compress::negotiate(compress, fields, client.head()))
     };
-    forwarded::append_refusal(refusal, asker, &mut client.to_client);
+    let edits = Some(&route.response_headers).filter(|edits| !edits.is_nothing());
+    Passing { edits, cookie: None, compress: route.compress.as_ref().map(negotiate) }
 }

@@ -1,22 +1,36 @@
 //! The heads that Weir writes: requests to backends, answers to clients.
 
+use std::borrow::Cow;
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
+use weir_model::{Encoding, HeaderEdits, Rewrite};
+
+use crate::compress;
 use crate::http1::Version;
-use crate::http1::field::Kind;
+use crate::http1::field::{Field, Kind};
 use crate::http1::request::RequestHead;
 use crate::http1::response::ResponseHead;
 use crate::refusal::{Refusal, reason_phrase};
+use crate::route::{Matched, normal_path};
+use crate::snapshot::Routed;
 
 /// A client's request id is kept up to this length; a longer one is replaced by ours.
 const REQUEST_ID_SIZE_MAX: usize = 128;
 
+const RETRY_AFTER: &str = "retry-after: 1\r\n";
+
 /// Who is at the client side of a connection, in the words of header fields.
 #[derive(Clone, Debug)]
 pub(crate) struct ClientSide {
+    /// As it goes to backends.
     address: Rc<str>,
+    pub(crate) peer: SocketAddr,
+    pub(crate) local: SocketAddr,
+    pub(crate) scheme: Scheme,
+    /// What the client asked for in the TLS handshake.
+    pub(crate) server_name: Option<Rc<str>>,
     /// `x-forwarded-proto` and `x-forwarded-port`, as lines.
     listener: Rc<str>,
 }
@@ -24,9 +38,15 @@ pub(crate) struct ClientSide {
 impl ClientSide {
     /// A client at `peer` that reached us at `local`.
     pub(crate) fn new(peer: SocketAddr, local: SocketAddr, scheme: Scheme) -> Self {
-        let (scheme, port) = (scheme.name(), local.port());
-        let listener = format!("x-forwarded-proto: {scheme}\r\nx-forwarded-port: {port}\r\n");
-        Self { address: peer.ip().to_canonical().to_string().into(), listener: listener.into() }
+        let (proto, port) = (scheme.name(), local.port());
+        let listener = format!("x-forwarded-proto: {proto}\r\nx-forwarded-port: {port}\r\n");
+        let address = peer.ip().to_canonical().to_string().into();
+        Self { address, peer, local, scheme, server_name: None, listener: listener.into() }
+    }
+
+    /// Where the client is.
+    pub(crate) fn source(&self) -> IpAddr {
+        self.peer.ip().to_canonical()
     }
 }
 
@@ -55,25 +75,36 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) id: &'a [u8],
     /// The backend speaks HTTP/2, where trailers need to be asked for.
     pub(crate) to_http2: bool,
+    /// What the route changes; `None` is nothing.
+    pub(crate) routed: Option<Routed<'a>>,
 }
 
 /// Appends the head of a request as the backend gets it.
 pub(crate) fn append_request(outgoing: Outgoing<'_>, out: &mut Vec<u8>) {
-    let Outgoing { request, head, client, id, to_http2 } = outgoing;
+    let Outgoing { request, head, client, id, to_http2, routed } = outgoing;
+    let rewrite = routed.map(|routed| &routed.route.rewrite);
+    let edits = routed.map(|routed| &routed.route.request_headers);
     out.extend_from_slice(request.method.get(head));
     out.push(b' ');
-    let target = request.target.get(head);
-    if !matches!(target.first(), Some(b'/' | b'*')) {
-        out.push(b'/');
+    match routed.filter(|routed| changes_path(&routed.route.rewrite)) {
+        None => append_target(request.target.get(head), out),
+        Some(routed) => append_new_target(request, head, routed, out),
     }
-    out.extend_from_slice(target);
     out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
     // HTTP/1.0 may do without a host; HTTP/1.1, which the backend gets, may not.
     let host = request.host.map_or(&b"localhost"[..], |host| host.get(head));
-    out.extend_from_slice(host);
+    let new_host = rewrite.and_then(|rewrite| rewrite.host.as_ref());
+    out.extend_from_slice(new_host.map_or(host, |host| host.as_bytes()));
     out.extend_from_slice(b"\r\n");
     let goes_on = |kind| goes_to_backend(kind) || (to_http2 && kind == Kind::Te);
-    request.fields.append(head, goes_on, out);
+    match edits {
+        None => request.fields.append(head, |field| goes_on(field.kind), out),
+        Some(edits) => {
+            let keep = |field: &Field| goes_on(field.kind) && keeps(edits, field.name.get(head));
+            request.fields.append(head, keep, out);
+            append_edits(edits, out);
+        }
+    }
     if let Some(protocol) = request.upgrade {
         append_upgrade(protocol.get(head), out);
     }
@@ -84,6 +115,62 @@ pub(crate) fn append_request(outgoing: Outgoing<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\nx-request-id: ");
     out.extend_from_slice(id);
     out.extend_from_slice(b"\r\n\r\n");
+}
+
+fn append_target(target: &[u8], out: &mut Vec<u8>) {
+    if !matches!(target.first(), Some(b'/' | b'*')) {
+        out.push(b'/');
+    }
+    out.extend_from_slice(target);
+}
+
+fn changes_path(rewrite: &Rewrite) -> bool {
+    rewrite.strip_path || rewrite.path.is_some()
+}
+
+/// The path is changed as routes see it, that is, without its detours; the query stays as it is.
+fn append_new_target(
+    request: &RequestHead,
+    head: &[u8],
+    Routed { route, matched }: Routed<'_>,
+    out: &mut Vec<u8>,
+) {
+    let (target, path) = (request.target.get(head), request.path.get(head));
+    let query = target.get(path.len()..).unwrap_or_default();
+    let path = std::str::from_utf8(path).unwrap_or("/");
+    let path = normal_path(if path.is_empty() { "/" } else { path }).unwrap_or_default();
+    let new = route.rewrite.path.as_deref().unwrap_or("");
+    let changed = match matched {
+        Matched::Whole => Cow::Borrowed(new),
+        Matched::Prefix(length) => {
+            let rest = path.get(length..).unwrap_or_default();
+            let new = new.strip_suffix('/').unwrap_or(new);
+            let slash = if rest.is_empty() || rest.starts_with('/') { "" } else { "/" };
+            Cow::Owned(format!("{new}{slash}{rest}"))
+        }
+        Matched::Regex(regex) => regex.replace(&path, new),
+    };
+    append_target(changed.as_bytes(), out);
+    out.extend_from_slice(query);
+}
+
+/// Whether a field is left as it is.
+fn keeps(edits: &HeaderEdits, name: &[u8]) -> bool {
+    let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+    !edits.remove.iter().any(|known| is(known)) && !edits.set.iter().any(|(known, _)| is(known))
+}
+
+fn append_edits(edits: &HeaderEdits, out: &mut Vec<u8>) {
+    for (name, value) in edits.set.iter().chain(&edits.add) {
+        append_field(name, value.as_bytes(), out);
+    }
+}
+
+fn append_field(name: &str, value: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
 }
 
 fn goes_to_backend(kind: Kind) -> bool {
@@ -160,14 +247,38 @@ pub(crate) enum Delivery {
     Chunk,
     /// Without the backend's chunks, for a client that does not know them; then closed.
     Unchunk,
+    /// Compressed, in chunks.
+    EncodeChunked,
+    /// Compressed, for a client that does not know chunks; then closed.
+    EncodePlain,
+}
+
+impl Delivery {
+    /// Whether each piece is a chunk of ours.
+    pub(crate) fn is_chunked(self) -> bool {
+        matches!(self, Self::Chunk | Self::EncodeChunked)
+    }
+}
+
+/// What is changed of an answer's head on its way.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Dressing<'a> {
+    /// What the route says; `None` is nothing.
+    pub(crate) edits: Option<&'a HeaderEdits>,
+    /// The value of a `set-cookie` of ours.
+    pub(crate) cookie: Option<&'a str>,
+    /// What the body is compressed with.
+    pub(crate) encoding: Option<Encoding>,
+    /// It could have been compressed for another client.
+    pub(crate) varies: bool,
 }
 
 /// Appends the head of a backend's answer as the client gets it.
 pub(crate) fn append_response(
-    response: &ResponseHead,
-    head: &[u8],
+    (response, head): (&ResponseHead, &[u8]),
     to: Version,
     ending: Ending,
+    dressing: Dressing<'_>,
     out: &mut Vec<u8>,
 ) {
     out.extend_from_slice(b"HTTP/1.1 ");
@@ -178,9 +289,31 @@ pub(crate) fn append_response(
         Kind::Connection | Kind::HopByHop | Kind::Te | Kind::Upgrade => false,
         _ => true,
     };
-    response.fields.append(head, goes_to_client, out);
+    let Dressing { edits, cookie, encoding, varies } = dressing;
+    if edits.is_none() && encoding.is_none() {
+        response.fields.append(head, |field| goes_to_client(field.kind), out);
+    } else {
+        let goes_on = |field: &Field| {
+            let name = field.name.get(head);
+            goes_to_client(field.kind)
+                && edits.is_none_or(|edits| keeps(edits, name))
+                && (encoding.is_none() || compress::keeps(field.kind, name))
+        };
+        response.fields.append(head, goes_on, out);
+        edits.into_iter().for_each(|edits| append_edits(edits, out));
+    }
+    if let Some(encoding) = encoding {
+        append_field("content-encoding", encoding.name().as_bytes(), out);
+    }
+    if varies {
+        append_field("vary", b"accept-encoding", out);
+    }
+    if let Some(cookie) = cookie {
+        append_field("set-cookie", cookie.as_bytes(), out);
+    }
     out.extend_from_slice(b"via: 1.1 weir\r\n");
-    if ending.delivery == Delivery::Chunk {
+    let is_chunked = matches!(ending.delivery, Delivery::Chunk | Delivery::EncodeChunked);
+    if is_chunked {
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
     }
     if response.status == 101 {
@@ -211,25 +344,47 @@ pub(crate) struct Asker<'a> {
     pub(crate) keep_alive: bool,
 }
 
+/// An answer of our own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OwnAnswer<'a> {
+    pub(crate) status: u16,
+    pub(crate) content_type: &'a str,
+    /// More fields, as lines.
+    pub(crate) fields: &'a str,
+    pub(crate) body: &'a [u8],
+}
+
 /// Appends the answer to a refused request: all of it.
 pub(crate) fn append_refusal(refusal: Refusal, asker: Asker<'_>, out: &mut Vec<u8>) {
     let id = String::from_utf8_lossy(asker.request_id);
     // Neither text holds a character that JSON would have to escape.
     let body = format!("{{\"message\":\"{}\",\"request_id\":\"{id}\"}}\n", refusal.message());
     let status = refusal.status();
+    // Whoever is refused because there is no room is told when to come back.
+    let fields = if status == 503 { RETRY_AFTER } else { "" };
+    let answer =
+        OwnAnswer { status, content_type: "application/json", fields, body: body.as_bytes() };
+    append_own(answer, asker, out);
+}
+
+/// Appends an answer of ours: all of it.
+pub(crate) fn append_own(answer: OwnAnswer<'_>, asker: Asker<'_>, out: &mut Vec<u8>) {
+    let OwnAnswer { status, content_type, fields, body } = answer;
     let date = httpdate::fmt_http_date(std::time::SystemTime::now());
     // Writing to a Vec cannot fail.
     let _ = write!(
         out,
-        "HTTP/1.1 {status} {}\r\ndate: {date}\r\nvia: 1.1 weir\r\ncontent-type: application/json\r\n\
-         content-length: {}\r\n",
+        "HTTP/1.1 {status} {}\r\ndate: {date}\r\nvia: 1.1 weir\r\n{fields}",
         reason_phrase(status),
-        body.len()
     );
+    if !matches!(status, 204 | 304) {
+        let length = body.len();
+        let _ = write!(out, "content-type: {content_type}\r\ncontent-length: {length}\r\n");
+    }
     append_connection(asker.keep_alive, asker.version, out);
     out.extend_from_slice(b"\r\n");
-    if !asker.is_head {
-        out.extend_from_slice(body.as_bytes());
+    if !asker.is_head && !matches!(status, 204 | 304) {
+        out.extend_from_slice(body);
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::time::Duration;
 
-use weir_balance::BackendId;
+use weir_balance::{BackendId, ConnectionSlot, Upstream};
 
 use crate::snapshot::TransportId;
 use crate::stream::Stream;
@@ -24,31 +24,48 @@ pub(crate) struct Pool {
     idle: RefCell<HashMap<PoolKey, Vec<Idle>, BuildHasherDefault<IdHasher>>>,
 }
 
+/// A connection to a backend with its place among those that its upstream may have.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) stream: Stream,
+    pub(crate) _slot: Option<ConnectionSlot>,
+}
+
 #[derive(Debug)]
 struct Idle {
-    stream: Stream,
+    kept: Kept,
     since: Duration,
 }
 
 impl Pool {
     /// A connection that was still open when last heard of.
-    pub(crate) fn take(&self, key: PoolKey) -> Option<Stream> {
+    pub(crate) fn take(&self, key: PoolKey) -> Option<Kept> {
         let mut idle = self.idle.borrow_mut();
         let connections = idle.get_mut(&key)?;
-        while let Some(Idle { stream, .. }) = connections.pop() {
-            if stream.is_quiet() {
-                return Some(stream);
+        while let Some(Idle { kept, .. }) = connections.pop() {
+            if kept.stream.is_quiet() {
+                return Some(kept);
             }
         }
         None
     }
 
     /// Keeps a connection that has nothing left to say. `now` is time since the reactor started.
-    pub(crate) fn put(&self, key: PoolKey, stream: Stream, now: Duration) {
+    pub(crate) fn put(&self, key: PoolKey, kept: Kept, now: Duration) {
         let mut idle = self.idle.borrow_mut();
         let connections = idle.entry(key).or_default();
         if connections.len() < IDLE_MAX {
-            connections.push(Idle { stream, since: now });
+            connections.push(Idle { kept, since: now });
+        }
+    }
+
+    /// Closes an idle connection to any backend of an upstream that has as many as it may.
+    pub(crate) fn make_room(&self, upstream: &Upstream) {
+        let mut idle = self.idle.borrow_mut();
+        let of_upstream = |id| upstream.backends().iter().any(|backend| backend.id() == id);
+        let mut others = idle.iter_mut().filter(|((id, _), _)| of_upstream(*id));
+        if let Some((_, connections)) = others.find(|(_, connections)| !connections.is_empty()) {
+            connections.remove(0);
         }
     }
 
@@ -56,7 +73,7 @@ impl Pool {
     pub(crate) fn prune(&self, now: Duration, is_known: impl Fn(PoolKey) -> bool) {
         self.idle.borrow_mut().retain(|&key, connections| {
             connections.retain(|idle| {
-                now.saturating_sub(idle.since) < IDLE_AGE_MAX && idle.stream.is_quiet()
+                now.saturating_sub(idle.since) < IDLE_AGE_MAX && idle.kept.stream.is_quiet()
             });
             !connections.is_empty() && is_known(key)
         });

@@ -18,7 +18,7 @@ use crate::counters::Counters;
 use crate::deferred::Flusher;
 use crate::http2;
 use crate::listener::{self, Listener, ListenerShared};
-use crate::pool::{Pool, PoolKey};
+use crate::pool::{Kept, Pool, PoolKey};
 use crate::snapshot::Snapshot;
 use crate::stream::Stream;
 use crate::timers::{TICK_MS, Timers};
@@ -52,6 +52,10 @@ pub(crate) struct Reactor {
     pub(crate) draining: Cell<bool>,
     /// Open client connections.
     pub(crate) open: Cell<usize>,
+    /// Copies of requests on their way.
+    pub(crate) mirroring: Cell<usize>,
+    /// Told when a request was answered that held a place.
+    pub(crate) room: Notify,
     /// Told when `open` becomes 0.
     pub(crate) idle: Notify,
     random: Cell<u64>,
@@ -84,6 +88,8 @@ impl Reactor {
             counters,
             draining: Cell::new(false),
             open: Cell::new(0),
+            mirroring: Cell::new(0),
+            room: Notify::new(),
             idle: Notify::new(),
             random: Cell::new(seed),
             started: Instant::now(),
@@ -97,11 +103,23 @@ impl Reactor {
     }
 
     /// Keeps a backend connection for the next request.
-    pub(crate) fn keep(&self, key: PoolKey, stream: Stream) {
+    pub(crate) fn keep(&self, key: PoolKey, kept: Kept) {
         // A stream of HTTP/2 serves one exchange; its connection is kept elsewhere.
-        if !matches!(stream, Stream::Pipe(_)) {
-            self.pool.put(key, stream, self.now.get());
+        if !matches!(kept.stream, Stream::Pipe(_)) {
+            self.pool.put(key, kept, self.now.get());
         }
+    }
+
+    /// Time since the reactors were started, as of the last sweep.
+    pub(crate) fn now(&self) -> Duration {
+        self.now.get()
+    }
+
+    /// A number by chance.
+    pub(crate) fn draw(&self) -> u64 {
+        #[expect(clippy::cast_possible_truncation, reason = "half of it is as good")]
+        let half = self.random() as u64;
+        half
     }
 
     /// 128 bits for names, not for secrets (two steps of SplitMix64).

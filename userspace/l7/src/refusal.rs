@@ -39,6 +39,10 @@ pub enum Refusal {
     TlsHandshake,
     /// The backend's certificate is not trusted, or TLS with it failed.
     BackendTls,
+    /// As many requests wait for a place as may: the upstream's limits.
+    QueueFull,
+    /// No place was free in time: the upstream's limits.
+    QueueTimeout,
 }
 
 impl Refusal {
@@ -62,13 +66,15 @@ impl Refusal {
         ("too_many_connections", 503, "too many connections"),
         ("tls_handshake", 400, "the TLS handshake failed"),
         ("backend_tls", 502, "TLS with the backend failed"),
+        ("queue_full", 503, "too many requests wait for a backend"),
+        ("queue_timeout", 503, "no place at a backend was free in time"),
     ];
 
     /// How many kinds there are.
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every kind, in the order of [`Refusal::index`].
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::BadRequest("the request is malformed; the message says how"),
         Self::HeaderTimeout,
         Self::BodyTimeout,
@@ -87,6 +93,8 @@ impl Refusal {
         Self::TooManyConnections,
         Self::TlsHandshake,
         Self::BackendTls,
+        Self::QueueFull,
+        Self::QueueTimeout,
     ];
 
     /// The place of its counter, below [`Refusal::COUNT`].
@@ -111,6 +119,8 @@ impl Refusal {
             Self::TooManyConnections => 15,
             Self::TlsHandshake => 16,
             Self::BackendTls => 17,
+            Self::QueueFull => 18,
+            Self::QueueTimeout => 19,
         }
     }
 
@@ -151,6 +161,23 @@ impl Refusal {
 #[must_use]
 pub(crate) fn reason_phrase(status: u16) -> &'static str {
     match status {
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        204 => "No Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        405 => "Method Not Allowed",
+        410 => "Gone",
+        429 => "Too Many Requests",
+        451 => "Unavailable For Legal Reasons",
+        500 => "Internal Server Error",
         400 => "Bad Request",
         404 => "Not Found",
         408 => "Request Timeout",

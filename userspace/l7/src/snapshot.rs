@@ -3,21 +3,23 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use weir_balance::{BackendId, Upstream};
+use weir_balance::{BackendId, RetryBudget, Upstream};
 use weir_model::{
-    Config, Limits, ProxyVersion, Serves, ServiceProtocol, ServiceTimeouts, Timeouts,
+    Action, Config, Limits, ProxyVersion, Retries, Route, Serves, ServiceProtocol, ServiceTimeouts,
+    Split, Timeouts,
 };
 use weir_net::{Alpn, ClientConfig, ServerConfig, Tickets, TlsError};
 
-use crate::http1::request::RequestHead;
 use crate::refusal::Refusal;
-use crate::route::RouteTable;
+use crate::route::{Asked, Matched, RouteTable};
 
 /// The configuration as the reactors use it.
 #[derive(Debug, Default)]
 pub struct Snapshot {
-    routes: RouteTable,
+    table: RouteTable,
+    routes: Vec<Route>,
     services: Vec<Service>,
     listeners: Vec<Serving>,
 }
@@ -30,8 +32,19 @@ pub(crate) struct Service {
     pub(crate) tls: Option<ClientConfig>,
     pub(crate) proxy_protocol: Option<ProxyVersion>,
     pub(crate) timeouts: ServiceTimeouts,
+    pub(crate) retries: Retries,
+    pub(crate) budget: RetryBudget,
+    pub(crate) hedge: Option<Duration>,
+    pub(crate) buffer_request: Option<u64>,
     /// Connections of services that differ here are not each other's.
     pub(crate) transport: TransportId,
+}
+
+/// A route that a request matches, and what of its path.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Routed<'a> {
+    pub(crate) route: &'a Route,
+    pub(crate) matched: Matched<'a>,
 }
 
 /// Tells apart how backends are spoken to, for the life of the process.
@@ -90,21 +103,34 @@ impl Snapshot {
         });
         let listeners = config.listeners.iter().map(|listener| serving(listener, tickets));
         Ok(Self {
-            routes: RouteTable::new(&config.routes)?,
+            table: RouteTable::new(&config.routes)?,
+            routes: config.routes.clone(),
             services: services.collect::<Result<_, _>>()?,
             listeners: listeners.collect::<Result<_, _>>()?,
         })
     }
 
-    /// The service of the route that matches.
-    pub(crate) fn service(&self, request: &RequestHead, head: &[u8]) -> Result<&Service, Refusal> {
-        let host = request.host.map_or(&b""[..], |host| host.get(head));
-        let path = match request.path.get(head) {
-            b"" => b"/",
-            path => path,
-        };
-        let service = self.routes.find(host, path).ok_or(Refusal::NoRoute)?;
-        self.services.get(service).ok_or(Refusal::NoRoute)
+    /// The route that a request matches.
+    pub(crate) fn route(&self, asked: &Asked<'_>) -> Result<Routed<'_>, Refusal> {
+        let found = self.table.find(asked).ok_or(Refusal::NoRoute)?;
+        let route = self.routes.get(found.route).ok_or(Refusal::NoRoute)?;
+        Ok(Routed { route, matched: found.matched })
+    }
+
+    /// The service that a route leads to; `random` decides where nothing of the client does.
+    pub(crate) fn service(
+        &self,
+        route: &Route,
+        asked: &Asked<'_>,
+        random: u64,
+    ) -> Result<&Service, Refusal> {
+        let Action::Forward(split) = &route.action else { return Err(Refusal::NoRoute) };
+        self.service_at(part_of(split, asked, random)).ok_or(Refusal::NoRoute)
+    }
+
+    /// The service of that index in the configuration.
+    pub(crate) fn service_at(&self, index: usize) -> Option<&Service> {
+        self.services.get(index)
     }
 
     /// What the listener at that configured address does; `None` if there is none any more.
@@ -117,6 +143,23 @@ impl Snapshot {
         let mut upstreams = self.services.iter().map(|service| &service.upstream);
         upstreams.any(|upstream| upstream.backends().iter().any(|known| known.id() == backend))
     }
+}
+
+/// The index of the service that a request gets: always the same one for the same client.
+fn part_of(split: &Split, asked: &Asked<'_>, random: u64) -> usize {
+    let [(only, _)] = split.parts.as_slice() else {
+        let total: u64 = split.parts.iter().map(|(_, weight)| u64::from(*weight)).sum();
+        let draw = asked.draw(&split.on).map(|draw| weir_balance::hash(&draw.to_le_bytes()));
+        let mut place = draw.unwrap_or(random) % total.max(1);
+        for (service, weight) in &split.parts {
+            match place.checked_sub(u64::from(*weight)) {
+                Some(left) => place = left,
+                None => return *service,
+            }
+        }
+        return split.parts.last().map_or(0, |(service, _)| *service);
+    };
+    *only
 }
 
 impl Service {
@@ -146,8 +189,20 @@ impl Service {
             tls: tls.transpose()?,
             proxy_protocol: service.proxy_protocol,
             timeouts: service.timeouts,
+            retries: service.retries.clone(),
+            budget: RetryBudget::new(service.retries.budget),
+            hedge: service.hedge,
+            buffer_request: service.buffer_request,
             transport,
         })
+    }
+}
+
+impl Service {
+    /// How long one attempt may take from the request to the head of its answer.
+    pub(crate) fn head_timeout(&self) -> Duration {
+        let whole = self.timeouts.response;
+        self.retries.per_try.map_or(whole, |per_try| per_try.min(whole))
     }
 }
 

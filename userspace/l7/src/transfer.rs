@@ -4,6 +4,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use crate::buffer::{Buffer, LARGE, SMALL};
+use crate::compress::Encoder;
 use crate::forwarded::Delivery;
 use crate::http1::body::Body;
 use crate::http1::chunked::{Malformed, Piece};
@@ -13,6 +14,8 @@ use crate::timers::Timer;
 
 /// Up to this many bytes of body are copied behind the head, which is cheaper than two slices.
 const COPY_MAX: usize = 4 * 1024;
+
+const COMPRESSION: TransferError = TransferError::Malformed("the content cannot be compressed");
 
 /// One body on its way.
 pub(crate) struct Transfer<'a> {
@@ -29,6 +32,8 @@ pub(crate) struct Transfer<'a> {
     pub(crate) write_timeout: Duration,
     /// Bytes of content that may pass.
     pub(crate) size_max: Option<u64>,
+    /// Compresses the content, where the delivery says so.
+    pub(crate) encoder: Option<Encoder>,
 }
 
 /// Why a body did not arrive in whole, and on which side.
@@ -73,7 +78,10 @@ impl Transfer<'_> {
                 Ok(Piece::Data(count)) => {
                     content += count as u64;
                     let piece = rest.get(..count).unwrap_or_default();
-                    append_content(piece, self.delivery, self.head);
+                    match &mut self.encoder {
+                        None => append_content(piece, self.delivery, self.head),
+                        Some(encoder) => encoder.write(piece).map_err(|_| COMPRESSION)?,
+                    }
                     count
                 }
                 Ok(Piece::Framing(count)) => count,
@@ -86,8 +94,28 @@ impl Transfer<'_> {
         if let Some(left) = &mut self.size_max {
             *left = left.checked_sub(content).ok_or(TransferError::TooLarge)?;
         }
+        if let Some(encoder) = self.encoder.as_mut().filter(|_| content > 0 && !ended) {
+            // The client can read what has come so far, whenever the rest comes.
+            encoder.flush().map_err(|_| COMPRESSION)?;
+            append_content(&encoder.take(), self.delivery, self.head);
+        }
+        if ended {
+            self.append_end()?;
+        }
         let verbatim = if self.delivery == Delivery::Verbatim { used } else { 0 };
         Ok(Portion { verbatim, used, ended })
+    }
+
+    /// What follows the last content, where it is ours to write.
+    fn append_end(&mut self) -> Result<(), TransferError> {
+        if let Some(encoder) = self.encoder.take() {
+            let rest = encoder.finish().map_err(|_| COMPRESSION)?;
+            append_content(&rest, self.delivery, self.head);
+        }
+        if self.delivery.is_chunked() {
+            self.head.extend_from_slice(b"0\r\n\r\n");
+        }
+        Ok(())
     }
 
     async fn send(&mut self, portion: &Portion) -> Result<(), TransferError> {
@@ -126,20 +154,18 @@ impl Transfer<'_> {
         if !self.body.ends_at_close() {
             return Err(TransferError::Source(IoError::Closed));
         }
-        if self.delivery == Delivery::Chunk {
-            let wait = Wait::AtMost(self.write_timeout);
-            let last = write(self.sink, b"0\r\n\r\n", &[], self.timer, wait).await;
-            last.map_err(TransferError::Sink)?;
-        }
-        Ok(())
+        self.append_end()?;
+        self.send(&Portion { verbatim: 0, used: 0, ended: true }).await
     }
 }
 
 fn append_content(content: &[u8], delivery: Delivery, out: &mut Vec<u8>) {
     match delivery {
         Delivery::Verbatim => {}
-        Delivery::Unchunk => out.extend_from_slice(content),
-        Delivery::Chunk => {
+        Delivery::Unchunk | Delivery::EncodePlain => out.extend_from_slice(content),
+        // An empty chunk would be the end.
+        Delivery::Chunk | Delivery::EncodeChunked if content.is_empty() => {}
+        Delivery::Chunk | Delivery::EncodeChunked => {
             // Writing to a Vec cannot fail.
             let _ = write!(out, "{:x}\r\n", content.len());
             out.extend_from_slice(content);

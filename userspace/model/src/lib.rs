@@ -11,6 +11,7 @@ mod guard;
 mod kernel;
 mod listener;
 mod route;
+mod service;
 mod tls;
 mod upstream;
 mod vip;
@@ -22,8 +23,10 @@ pub use guard::{Guard, GuardBan, GuardKey, RuleMode, SynGuard};
 pub use kernel::{BanFile, Bans, Kernel, KernelMode, Tunnel};
 pub use listener::{Limits, Listener, Serves, Timeouts};
 pub use route::{
-    HostPattern, PathPattern, ProxyVersion, Route, Service, ServiceProtocol, ServiceTimeouts,
+    Action, Compress, Conditions, Encoding, HeaderEdits, HostPattern, Mirror, PathPattern,
+    Redirect, Respond, Rewrite, Route, Share, Split, SplitOn, ValuePattern,
 };
+pub use service::{ProxyVersion, Retries, RetryOn, Service, ServiceProtocol, ServiceTimeouts};
 pub use tls::{CertificateFiles, ClientAuth, ClientTls, ServerTls, TlsVersion};
 pub use upstream::{
     ActiveCheck, AlgorithmName, CheckKind, HashOn, PassiveCheck, SameSite, Statuses, Sticky,

@@ -1,10 +1,8 @@
-//! Routes and the services they lead to.
+//! Routes: which requests they are for, and what becomes of those.
 
-use std::time::Duration;
+use crate::Cidr;
 
-use crate::ClientTls;
-
-/// One of `routes:`: a request that matches host and path goes to the service.
+/// One of `routes:`: a request that matches all of it is dealt with as `action` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// Unique among routes.
@@ -13,8 +11,238 @@ pub struct Route {
     pub hosts: Vec<HostPattern>,
     /// Any of these paths; empty is every path.
     pub paths: Vec<PathPattern>,
+    /// What else must hold of a request.
+    pub conditions: Conditions,
+    /// What becomes of it.
+    pub action: Action,
+    /// How it is changed on its way to a service.
+    pub rewrite: Rewrite,
+    /// What becomes of the fields of the request's head.
+    pub request_headers: HeaderEdits,
+    /// What becomes of the fields of the answer's head.
+    pub response_headers: HeaderEdits,
+    /// Who gets a copy.
+    pub mirror: Option<Mirror>,
+    /// Which answers are compressed on their way to the client.
+    pub compress: Option<Compress>,
+}
+
+impl Route {
+    /// A route for every request to a service.
+    #[must_use]
+    pub fn new(name: impl Into<String>, service: usize) -> Self {
+        Self {
+            name: name.into(),
+            hosts: Vec::new(),
+            paths: Vec::new(),
+            conditions: Conditions::default(),
+            action: Action::Forward(Split { on: SplitOn::Random, parts: vec![(service, 1)] }),
+            rewrite: Rewrite::default(),
+            request_headers: HeaderEdits::default(),
+            response_headers: HeaderEdits::default(),
+            mirror: None,
+            compress: None,
+        }
+    }
+}
+
+/// What must hold of a request besides host and path; all of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Conditions {
+    /// Any of these methods; empty is every method.
+    pub methods: Vec<String>,
+    /// Header fields, by name in lower case.
+    pub headers: Vec<(String, ValuePattern)>,
+    /// Parameters of the query.
+    pub query: Vec<(String, ValuePattern)>,
+    /// Cookies.
+    pub cookies: Vec<(String, ValuePattern)>,
+    /// The client's address is in any of these; empty is everywhere.
+    pub sources: Vec<Cidr>,
+    /// Any of these names was asked for in the TLS handshake; empty is whatever.
+    pub snis: Vec<HostPattern>,
+    /// Only so large a share of clients.
+    pub share: Option<Share>,
+}
+
+impl Conditions {
+    /// How many kinds of them there are: of two routes with the same host and path, the one with more
+    /// is asked first.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        let lists = [
+            !self.methods.is_empty(),
+            !self.sources.is_empty(),
+            !self.snis.is_empty(),
+            self.share.is_some(),
+        ];
+        lists.into_iter().filter(|&is_there| is_there).count()
+            + self.headers.len()
+            + self.query.len()
+            + self.cookies.len()
+    }
+}
+
+/// What a value must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ValuePattern {
+    /// This very text.
+    Exact(String),
+    /// `~ regex`: a regular expression that is known to compile.
+    Regex(String),
+    /// `*`: there is one.
+    Present,
+    /// `!`: there is none.
+    Absent,
+}
+
+/// A share of clients, always the same ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// In hundredths of a percent, 1 to 10,000.
+    pub basis_points: u16,
+    /// What tells clients apart.
+    pub on: SplitOn,
+}
+
+/// What decides which of several a client gets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum SplitOn {
+    /// Chance, with every request.
+    #[default]
+    Random,
+    /// The client's address.
+    Source,
+    /// The value of a header, by its name in lower case; chance where there is none.
+    Header(String),
+    /// The value of a cookie; chance where there is none.
+    Cookie(String),
+}
+
+/// What becomes of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// It goes to a service.
+    Forward(Split),
+    /// The client is sent elsewhere.
+    Redirect(Redirect),
+    /// We answer ourselves.
+    Respond(Respond),
+}
+
+/// Services by weight.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Split {
+    /// What decides.
+    pub on: SplitOn,
+    /// Indices into `Config::services`, each with its weight; never empty, not all weights 0.
+    pub parts: Vec<(usize, u16)>,
+}
+
+/// Where a client is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redirect {
+    /// 301, 302, 303, 307 or 308.
+    pub status: u16,
+    /// The new address; `{scheme}`, `{host}`, `{path}` and `{query}` (with its `?`) stand for the
+    /// request's.
+    pub to: String,
+}
+
+/// An answer of our own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Respond {
+    /// 200 to 599.
+    pub status: u16,
+    /// Its body.
+    pub body: String,
+    /// Its media type.
+    pub content_type: String,
+}
+
+/// How a request is changed on its way.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rewrite {
+    /// What matched of the path is left out.
+    pub strip_path: bool,
+    /// What matched of the path is replaced by this; of a regular expression with `$1` for its groups.
+    pub path: Option<String>,
+    /// The host that the service is asked for.
+    pub host: Option<String>,
+}
+
+impl Rewrite {
+    /// Whether nothing is changed.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What becomes of header fields, in this order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeaderEdits {
+    /// Names in lower case that are left out.
+    pub remove: Vec<String>,
+    /// Fields that take the place of those of the same name.
+    pub set: Vec<(String, String)>,
+    /// Fields that come on top.
+    pub add: Vec<(String, String)>,
+}
+
+impl HeaderEdits {
+    /// Whether nothing is changed.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Who gets a copy of requests; nobody waits for its answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mirror {
     /// Index into `Config::services`.
     pub service: usize,
+    /// Of so many requests, in hundredths of a percent, 1 to 10,000.
+    pub basis_points: u16,
+}
+
+/// Which answers are compressed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compress {
+    /// In the order of preference; what the client takes decides.
+    pub encodings: Vec<Encoding>,
+    /// Media types; `text/*` is every text.
+    pub types: Vec<String>,
+    /// Shorter ones stay as they are, where their length is known.
+    pub min_size: u64,
+}
+
+/// A coding that answers are compressed with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// zstd
+    Zstd,
+    /// brotli
+    Brotli,
+    /// gzip
+    Gzip,
+}
+
+impl Encoding {
+    /// Every encoding with the word that HTTP has for it.
+    pub const NAMES: [(&'static str, Self); 3] =
+        [("zstd", Self::Zstd), ("br", Self::Brotli), ("gzip", Self::Gzip)];
+
+    /// The word that HTTP has for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Zstd => "zstd",
+            Self::Brotli => "br",
+            Self::Gzip => "gzip",
+        }
+    }
 }
 
 /// Which hosts a route serves. Names are lower case, without port and without trailing dot.
@@ -35,71 +263,4 @@ pub enum PathPattern {
     Prefix(String),
     /// `~ ^/v[0-9]+/items$`: a regular expression that is known to compile.
     Regex(String),
-}
-
-/// One of `services:`: policy and upstream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Service {
-    /// Unique among services.
-    pub name: String,
-    /// Index into `Config::upstreams`.
-    pub upstream: usize,
-    /// What its backends speak.
-    pub protocol: ServiceProtocol,
-    /// How connections to backends are encrypted; `None` is not at all.
-    pub tls: Option<ClientTls>,
-    /// Connections to backends begin with a PROXY protocol header of this version.
-    pub proxy_protocol: Option<ProxyVersion>,
-    /// How long a backend may take.
-    pub timeouts: ServiceTimeouts,
-}
-
-/// What backends speak.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
-pub enum ServiceProtocol {
-    /// HTTP/1.1
-    #[default]
-    Http1,
-    /// HTTP/2: by ALPN over TLS, by prior knowledge without.
-    Http2,
-}
-
-impl ServiceProtocol {
-    /// Every protocol with the word users type for it.
-    pub const NAMES: [(&'static str, Self); 2] = [("http1", Self::Http1), ("http2", Self::Http2)];
-}
-
-/// A version of the PROXY protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ProxyVersion {
-    /// A line of text.
-    V1,
-    /// Binary.
-    V2,
-}
-
-impl ProxyVersion {
-    /// Every version with the word users type for it.
-    pub const NAMES: [(&'static str, Self); 2] = [("v1", Self::V1), ("v2", Self::V2)];
-}
-
-/// How long a backend may take over each phase.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ServiceTimeouts {
-    /// To accept a connection; then another backend is tried, then 504.
-    pub connect: Duration,
-    /// From the request to the head of its answer; then 504.
-    pub response: Duration,
-    /// Between two reads or writes of a body; then the exchange is cut.
-    pub idle: Duration,
-}
-
-impl Default for ServiceTimeouts {
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(1),
-            response: Duration::from_secs(30),
-            idle: Duration::from_secs(60),
-        }
-    }
 }

@@ -89,6 +89,17 @@ impl Fields {
         self.0.iter().filter(move |field| field.kind == kind).map(|field| field.value.get(head))
     }
 
+    /// The values of every field of that name, which is in lower case.
+    pub(crate) fn named<'a>(
+        &'a self,
+        name: &'a str,
+        head: &'a [u8],
+    ) -> impl Iterator<Item = &'a [u8]> {
+        let named =
+            move |field: &&Field| field.name.get(head).eq_ignore_ascii_case(name.as_bytes());
+        self.0.iter().filter(named).map(|field| field.value.get(head))
+    }
+
     /// Reads every `Connection` field: marks what it names as hop-by-hop, and tells whether it
     /// says `close` and `keep-alive`. Fields with a meaning of their own keep it: naming `host` or
     /// `content-length` there must not make them vanish.
@@ -124,10 +135,10 @@ impl Fields {
 
     /// Appends the lines of all fields that `keep`, as they were sent; lines that stand together
     /// are copied together.
-    pub(crate) fn append(&self, head: &[u8], keep: impl Fn(Kind) -> bool, out: &mut Vec<u8>) {
+    pub(crate) fn append(&self, head: &[u8], keep: impl Fn(&Field) -> bool, out: &mut Vec<u8>) {
         let mut run = Span::default();
         for field in &self.0 {
-            if !keep(field.kind) {
+            if !keep(field) {
                 continue;
             }
             // A field's line ends where the next one begins: after its CRLF, past trailing blanks.
@@ -284,8 +295,8 @@ mod tests {
             let (head, mut fields) = fields(text);
             fields.read_connection(&head);
             let mut out = Vec::new();
-            let keep = |kind| {
-                !matches!(kind, Kind::HopByHop | Kind::Connection | Kind::Te | Kind::Upgrade)
+            let keep = |field: &Field| {
+                !matches!(field.kind, Kind::HopByHop | Kind::Connection | Kind::Te | Kind::Upgrade)
             };
             fields.append(&head, keep, &mut out);
             assert_eq!(

@@ -10,11 +10,13 @@ use tokio::sync::Mutex;
 use tokio::task::spawn_local;
 
 use super::{CONNECTION_WINDOW, SEND_BUFFER_MAX, STREAM_WINDOW, STREAMS_MAX, client};
+use crate::attempts::wait_for;
 use crate::deferred::Deferred;
 use crate::pipe::pipe;
 use crate::pool::PoolKey;
 use crate::reactor::Reactor;
 use crate::refusal::Refusal;
+use crate::snapshot::Service;
 use crate::stream::Stream;
 
 /// Bytes of the head of an answer.
@@ -42,6 +44,7 @@ impl Backends {
     pub(crate) async fn stream(
         &self,
         reactor: &Reactor,
+        service: &Service,
         key: PoolKey,
         connect: impl Future<Output = Result<Stream, Refusal>>,
     ) -> Result<Stream, Refusal> {
@@ -53,6 +56,8 @@ impl Backends {
         if let Some(connection) = connections.free() {
             return Ok(connection.stream(reactor));
         }
+        let upstream = &service.upstream;
+        let slot = wait_for(reactor, service, || upstream.try_connection()).await?;
         let io = connect.await?;
         let io = Deferred::new(io, reactor.buffers.buffer(), Rc::clone(&reactor.flusher));
         let (send, connection) =
@@ -60,6 +65,7 @@ impl Backends {
         spawn_local(async move {
             // Whoever has a stream on it hears of its end there.
             let _ = connection.await;
+            drop(slot);
         });
         let connection = Connection { send, streams: Rc::default() };
         connections.open.borrow_mut().push(connection.clone());
