@@ -1,6 +1,13 @@
-//! Sockets: the only user of socket2.
+//! Sockets, and what connections begin with before a protocol is chosen: the only user of socket2.
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
 
+pub mod proxy_protocol;
+
+mod crc32c;
 mod listen;
 mod marked;
 mod reset;
