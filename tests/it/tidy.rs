@@ -28,7 +28,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("xtask", &["toolchain"]),
     ("bench", &["abi", "balance", "l4", "model", "tests"]),
-    ("tests", &["abi", "balance", "l4", "l7", "model"]),
+    ("tests", &["abi", "balance", "config", "l4", "l7", "model", "net"]),
 ];
 
 /// Where `unsafe` may stand.
