@@ -72,15 +72,18 @@ fn handshake(mut bytes: &[u8]) -> Result<Option<Vec<u8>>, NotTls> {
             if length > HELLO_SIZE_MAX {
                 return Err(NotTls("the TLS hello is too long"));
             }
-            if let Some(body) = body.get(..length) {
-                // What stands behind it in the same record would be a message without an answer.
-                let alone = message.len() == length + 4;
-                return if alone { Ok(Some(body.to_vec())) } else { Err(MALFORMED) };
+            // What stands behind it in the same record would be a message without an answer. Whether
+            // it has arrived already must not matter.
+            if body.len() + content.missing > length {
+                return Err(MALFORMED);
+            }
+            if body.len() == length {
+                return Ok(Some(body.to_vec()));
             }
         } else if message.first().is_some_and(|kind| *kind != CLIENT_HELLO) {
             return Err(NotTls("the first TLS message is no client hello"));
         }
-        if !content.complete {
+        if content.missing > 0 {
             return Ok(None);
         }
         bytes = rest;
@@ -90,8 +93,8 @@ fn handshake(mut bytes: &[u8]) -> Result<Option<Vec<u8>>, NotTls> {
 
 struct Content<'a> {
     bytes: &'a [u8],
-    /// The record has no more.
-    complete: bool,
+    /// How many more the record has.
+    missing: usize,
 }
 
 /// The content of the first record, as far as it has arrived, and what is behind it.
@@ -109,8 +112,8 @@ fn record(bytes: &[u8]) -> Result<Option<(Content<'_>, &[u8])>, NotTls> {
         return Err(NotTls("a TLS record has a length that cannot be"));
     }
     match rest.split_at_checked(length) {
-        Some((bytes, rest)) => Ok(Some((Content { bytes, complete: true }, rest))),
-        None => Ok(Some((Content { bytes: rest, complete: false }, &[]))),
+        Some((bytes, rest)) => Ok(Some((Content { bytes, missing: 0 }, rest))),
+        None => Ok(Some((Content { bytes: rest, missing: length - rest.len() }, &[]))),
     }
 }
 

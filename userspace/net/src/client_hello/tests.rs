@@ -174,6 +174,18 @@ fn what_is_no_hello_is_refused_at_once() {
 }
 
 #[test]
+fn a_record_that_goes_on_behind_the_hello_is_refused_before_it_has_arrived() {
+    let mut two_messages = message(&[]);
+    let length = two_messages.len();
+    two_messages.extend([1; 40]);
+    let bytes = records(&two_messages, RECORD_SIZE_MAX);
+    for cut in 0..=bytes.len() {
+        // The record's header and the message's: 5 and 4 bytes.
+        assert_eq!(peek(&bytes[..cut]).is_err(), cut >= 9, "cut at {cut} of {length}");
+    }
+}
+
+#[test]
 fn a_hello_has_a_bound() {
     let padding = |size: usize| message(&extension(21, &vec![0; size]));
     let fixed = 5 + padding(0).len();
