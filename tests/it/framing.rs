@@ -9,16 +9,16 @@ use weir_tests::backend::Backend;
 use weir_tests::balancer::{self, Balancer};
 use weir_tests::client::Client;
 
-struct Case {
+pub(crate) struct Case {
     name: String,
     expect: String,
-    bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
 }
 
 #[test]
 fn every_case_at_once_and_byte_by_byte() {
     let cases = cases();
-    assert!(cases.len() >= 60, "{} cases", cases.len());
+    assert!(cases.len() >= 220, "{} cases", cases.len());
     let backend = Backend::start("b");
     let weir = Balancer::start(&balancer::simple(&[backend.address]));
     let address = weir.address("web");
@@ -75,7 +75,7 @@ fn every_case_at_once_and_byte_by_byte() {
     assert_eq!(total, 2 * cases.len() as u64, "every request is counted: {status:#}");
 }
 
-fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/framing");
     let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let mut cases: Vec<_> = files

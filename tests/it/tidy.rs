@@ -20,11 +20,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("userspace/guard", &["abi", "model"]),
     ("userspace/l4", &["abi", "balance", "bans", "guard", "model", "toolchain", "vips"]),
     ("userspace/l7", &["config", "balance", "net", "model"]),
+    ("userspace/relay", &["net", "model"]),
     ("userspace/admin", &["l4", "l7", "health", "config", "balance", "net", "model"]),
-    ("userspace/weir", &["admin", "l4", "l7", "health", "config", "balance", "net", "model"]),
+    (
+        "userspace/weir",
+        &["admin", "l4", "l7", "relay", "health", "config", "balance", "net", "model"],
+    ),
     ("xtask", &["toolchain"]),
     ("bench", &["abi", "balance", "l4", "model", "tests"]),
-    ("tests", &["abi", "balance", "l4", "l7", "model"]),
+    ("tests", &["abi", "balance", "config", "l4", "l7", "model", "net"]),
 ];
 
 /// Where `unsafe` may stand.

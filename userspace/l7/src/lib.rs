@@ -8,6 +8,9 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+#[doc(hidden)]
+pub mod fuzz;
+
 mod answer;
 mod attempts;
 mod bans;

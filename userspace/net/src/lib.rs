@@ -1,10 +1,20 @@
-//! Sockets and TLS: the only user of socket2 and rustls.
+//! Sockets, TLS, and what connections begin with: the only user of socket2 and rustls.
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
 
+pub mod client_hello;
+pub mod proxy_protocol;
+
+mod crc32c;
 mod listen;
 mod marked;
+mod reset;
 mod tls;
 
 pub use listen::{ListenError, bind_shared, bind_sole};
 pub use marked::marked_socket;
+pub use reset::reset_on_close;
 pub use tls::{Alpn, ClientConfig, ServerConfig, Tickets, TlsError, TlsStream};

@@ -77,6 +77,9 @@ impl Chunked {
         if !extension.iter().all(is_text) {
             return Err(Malformed("chunk extension holds a control character"));
         }
+        if !quotes_are_closed(extension) {
+            return Err(Malformed("chunk extension holds a quote that is not closed"));
+        }
         let size = digits.iter().fold(0u64, |size, &digit| {
             size << 4 | u64::from(char::from(digit).to_digit(16).unwrap_or_default())
         });
@@ -116,7 +119,8 @@ impl Chunked {
 /// The line at the start of `bytes` without its CRLF.
 fn line(bytes: &[u8]) -> Result<Option<&[u8]>, Malformed> {
     let Some(feed) = memchr::memchr(b'\n', bytes) else {
-        return if bytes.len() > LINE_MAX {
+        // One byte more: the CR of a line that is just short enough.
+        return if bytes.len() > LINE_MAX + 1 {
             Err(Malformed("line too long in a chunked body"))
         } else {
             Ok(None)
@@ -128,6 +132,21 @@ fn line(bytes: &[u8]) -> Result<Option<&[u8]>, Malformed> {
         return Err(Malformed("line too long in a chunked body"));
     }
     Ok(Some(line))
+}
+
+/// Whether no quoted string is open at the end of the line: a parser that knows them could look for
+/// their end behind it.
+fn quotes_are_closed(extension: &[u8]) -> bool {
+    let (mut open, mut escaped) = (false, false);
+    for byte in extension {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if open => escaped = true,
+            b'"' => open = !open,
+            _ => {}
+        }
+    }
+    !open
 }
 
 fn check_trailer(line: &[u8]) -> Result<(), Malformed> {
@@ -193,11 +212,20 @@ mod tests {
             ("5\r\nhello\r\n0\r\n\r\nGET", ok("hello", 15)),
             ("A;x=\"y\"\r\n0123456789\r\n000\r\nt: v\r\n\r\n", ok("0123456789", 34)),
             ("1\r\na\r\n1\r\nb\r\n0\r\n\r\n", ok("ab", 17)),
+            ("1;a=\"b\\\"c\"\r\na\r\n0\r\n\r\n", ok("a", 20)),
             ("5\r\nhel", Ok(None)),
             ("0\r\n", Ok(None)),
         ] {
             for step in [1, 2, 7, 1000] {
                 assert_eq!(read(text.as_bytes(), step), expected, "{text:?} by {step}");
+            }
+        }
+        for over in [0, 1] {
+            let text = format!("0;{}\r\n\r\n", "x".repeat(LINE_MAX - 2 + over));
+            for step in [1, 2, 7, 1000, 10_000] {
+                let read = read(text.as_bytes(), step).map(|read| read.is_some());
+                let too_long = Malformed("line too long in a chunked body");
+                assert_eq!(read, if over == 0 { Ok(true) } else { Err(too_long) }, "by {step}");
             }
         }
     }
@@ -215,6 +243,8 @@ mod tests {
             "1 ;a\r\n",
             "1\n",
             "1;a\x01\r\n",
+            "1;a=\"\r\n",
+            "1;a=\"\\\"\r\n",
             "1\r\nab\r\n",
             "1\r\na\n0\r\n\r\n",
             "1\r\na0\r\n\r\n",

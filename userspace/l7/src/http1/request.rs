@@ -205,7 +205,9 @@ fn is_authority(host: &[u8]) -> bool {
     let port_is_valid = match port {
         [] => true,
         [b':', digits @ ..] => {
-            (1..=5).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit)
+            let plain = (1..=5).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
+            let text = std::str::from_utf8(digits).ok().filter(|_| plain);
+            text.is_some_and(|text| text.parse::<u16>().is_ok())
         }
         _ => false,
     };
@@ -324,6 +326,8 @@ mod tests {
             ("a:", false),
             ("a:b", false),
             ("a:123456", false),
+            ("a:65535", true),
+            ("a:65536", false),
             ("a:1:2", false),
             ("[::1", false),
             ("[::1]80", false),

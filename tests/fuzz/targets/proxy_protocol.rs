@@ -1,0 +1,8 @@
+//! Any bytes as a PROXY header.
+#![no_main]
+
+#[path = "../src/checks.rs"]
+#[allow(dead_code)]
+mod checks;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| checks::proxy_protocol(bytes));
