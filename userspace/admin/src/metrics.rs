@@ -178,7 +178,7 @@ fn listeners(running: &Running, page: &mut Page) {
 type BackendMetric = (&'static str, &'static str, &'static str, fn(&weir_balance::Backend) -> u64);
 
 fn backends(running: &Running, page: &mut Page) {
-    const METRICS: [BackendMetric; 4] = [
+    const METRICS: [BackendMetric; 5] = [
         ("weir_backend_requests_total", "counter", "Requests sent to a backend.", |backend| {
             backend.requests()
         }),
@@ -191,6 +191,12 @@ fn backends(running: &Running, page: &mut Page) {
         ("weir_backend_open_requests", "gauge", "Requests not answered yet.", |backend| {
             u64::from(backend.open())
         }),
+        (
+            "weir_backend_ejections_total",
+            "counter",
+            "How often a backend was ejected.",
+            |backend| backend.ejections(),
+        ),
         ("weir_backend_up", "gauge", "0 if the last probes were bad, else 1.", |backend| {
             u64::from(backend.health() != weir_balance::Health::Down)
         }),
@@ -208,15 +214,34 @@ fn backends(running: &Running, page: &mut Page) {
     }
 }
 
+/// A count of all reactors together: name, help, value.
+type Count = (&'static str, &'static str, fn(&Counters) -> &Counter);
+
+const COUNTS: [Count; 9] = [
+    ("weir_requests_total", "Requests whose head was read or refused.", |it| &it.requests),
+    ("weir_retries_total", "Requests sent to a second backend.", |it| &it.retries),
+    (
+        "weir_retries_over_budget_total",
+        "Requests that the budget kept from a second backend.",
+        |it| &it.retries_over_budget,
+    ),
+    ("weir_hedges_total", "Requests sent to a second backend while the first was slow.", |it| {
+        &it.hedges
+    }),
+    ("weir_own_answers_total", "Redirects and fixed answers of routes.", |it| &it.own),
+    ("weir_mirrored_total", "Copies of requests that were sent.", |it| &it.mirrored),
+    ("weir_not_mirrored_total", "Requests that should have been copied.", |it| &it.not_mirrored),
+    ("weir_relayed_total", "Connections passed on as they came.", |it| &it.relayed),
+    ("weir_cut_total", "Exchanges cut after the answer had begun.", |it| &it.cut),
+];
+
 fn requests(running: &Running, page: &mut Page) {
     let sum = |of: &dyn Fn(&Counters) -> u64| running.engine.counters().map(of).sum::<u64>();
     let at = |counters: &[Counter], index: usize| counters.get(index).map_or(0, Counter::value);
-    page.family("weir_requests_total", "counter", "Requests whose head was read or refused.");
-    page.sample("weir_requests_total", &[], sum(&|counters| counters.requests.value()));
-    page.family("weir_retries_total", "counter", "Requests sent to a second backend.");
-    page.sample("weir_retries_total", &[], sum(&|counters| counters.retries.value()));
-    page.family("weir_cut_total", "counter", "Exchanges cut after the answer had begun.");
-    page.sample("weir_cut_total", &[], sum(&|counters| counters.cut.value()));
+    for (name, help, count) in COUNTS {
+        page.family(name, "counter", help);
+        page.sample(name, &[], sum(&|counters| count(counters).value()));
+    }
     page.family("weir_responses_total", "counter", "Answers of backends by class of status.");
     for (index, class) in ["1xx", "2xx", "3xx", "4xx", "5xx"].iter().enumerate() {
         let count = sum(&|counters| at(&counters.responses, index));

@@ -1,6 +1,7 @@
 //! `GET /status`: the health of everything at a glance.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use hyper::Method;
 use weir_balance::Backend;
@@ -46,7 +47,7 @@ fn status(running: &Rc<Running>) -> Status {
             .upstreams
             .borrow()
             .iter()
-            .map(|upstream| self::upstream(upstream))
+            .map(|it| upstream(it, running.engine.now()))
             .collect(),
         requests: requests(running),
     }
@@ -92,20 +93,21 @@ fn kernel(kernel: &Kernel) -> api::Kernel {
     }
 }
 
-fn upstream(upstream: &weir_balance::Upstream) -> api::Upstream {
+fn upstream(upstream: &weir_balance::Upstream, now: Duration) -> api::Upstream {
     let name = AlgorithmName::NAMES.iter().find(|(_, name)| *name == upstream.policy().algorithm);
     api::Upstream {
         name: upstream.name().to_owned(),
         algorithm: name.map_or("", |(word, _)| word).to_owned(),
-        backends: upstream.backends().iter().map(|backend| self::backend(backend)).collect(),
+        backends: upstream.backends().iter().map(|it| backend(it, now)).collect(),
     }
 }
 
-fn backend(backend: &Backend) -> api::Backend {
+fn backend(backend: &Backend, now: Duration) -> api::Backend {
+    let health = if backend.is_ejected(now) { "ejected" } else { backend.health().name() };
     api::Backend {
         address: backend.address(),
         weight: backend.weight(),
-        health: backend.health().name().to_owned(),
+        health: health.to_owned(),
         requests: backend.requests(),
         failures: backend.failures(),
         open: backend.open(),

@@ -4,13 +4,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 use weir_balance::{Backend, BackendId, Choice, OpenRequest, Outcome, PendingSlot};
-use weir_model::{RetryOn, ServiceProtocol};
-use weir_net::TlsStream;
+use weir_model::{ProxyVersion, RetryOn, ServiceProtocol};
+use weir_net::{TlsStream, proxy_protocol};
 
 use crate::exchange::Failure;
+use crate::forwarded::ClientSide;
 use crate::pool::{Kept, PoolKey};
 use crate::reactor::Reactor;
 use crate::refusal::Refusal;
@@ -31,6 +33,10 @@ pub(crate) struct Attempts<'a> {
     failed: Vec<BackendId>,
     /// How often it may be sent once more.
     left: u32,
+    /// The client, for whoever is told by the PROXY protocol.
+    client: (SocketAddr, SocketAddr),
+    /// Connections may serve other clients before and after.
+    pooled: bool,
 }
 
 /// What of a request decides on its backend.
@@ -44,8 +50,8 @@ pub(crate) struct Wanted {
 /// A connection to the backend that a request was given to.
 pub(crate) struct BackendConnection {
     pub(crate) kept: Kept,
-    /// Where it is kept for the next request.
-    pub(crate) key: PoolKey,
+    /// Where it is kept for the next request; `None` is nowhere.
+    pub(crate) key: Option<PoolKey>,
     pub(crate) open: OpenRequest,
 }
 
@@ -56,14 +62,22 @@ impl BackendConnection {
 }
 
 impl<'a> Attempts<'a> {
-    pub(crate) fn new(service: &'a Service, wanted: Wanted) -> Self {
+    pub(crate) fn new(service: &'a Service, wanted: Wanted, side: &ClientSide) -> Self {
         Self {
+            client: (side.peer, side.local),
+            // A connection that begins with a client's address is that client's.
+            pooled: service.proxy_protocol.is_none(),
             service,
             wanted,
             unreachable: Vec::new(),
             failed: Vec::new(),
             left: service.retries.attempts,
         }
+    }
+
+    /// Connections are for nothing else before or after.
+    pub(crate) fn unpooled(self) -> Self {
+        Self { pooled: false, ..self }
     }
 
     /// A connection from the pool, or a new one, to the backend whose turn it is.
@@ -77,7 +91,7 @@ impl<'a> Attempts<'a> {
             let open = backend.open_request();
             match self.open(reactor, backend).await {
                 Ok(kept) => {
-                    let key = (backend.id(), self.service.transport);
+                    let key = self.pooled.then_some((backend.id(), self.service.transport));
                     return Ok(BackendConnection { kept, key, open });
                 }
                 // It is not the backend's fault, and no other one has more room.
@@ -102,10 +116,10 @@ impl<'a> Attempts<'a> {
     async fn open(&self, reactor: &Reactor, backend: &Backend) -> Result<Kept, Refusal> {
         let service = self.service;
         let key = (backend.id(), service.transport);
-        if let Some(kept) = reactor.pool.take(key) {
+        if let Some(kept) = self.pooled.then(|| reactor.pool.take(key)).flatten() {
             return Ok(kept);
         }
-        let connecting = connect(service, backend.address());
+        let connecting = connect(service, backend.address(), self.client);
         if service.protocol == ServiceProtocol::Http2 {
             let stream = reactor.backends.stream(reactor, service, key, connecting);
             let opened = timeout(service.timeouts.connect, stream).await;
@@ -127,8 +141,8 @@ impl<'a> Attempts<'a> {
     async fn wait_for_connection(&self, reactor: &Reactor, key: PoolKey) -> Result<Freed, Refusal> {
         let upstream = &self.service.upstream;
         wait_for(reactor, self.service, || {
-            let kept = reactor.pool.take(key).map(Freed::Connection);
-            kept.or_else(|| {
+            let kept = self.pooled.then(|| reactor.pool.take(key)).flatten();
+            kept.map(Freed::Connection).or_else(|| {
                 // Connections to the other backends of the upstream fill it as well.
                 reactor.pool.make_room(upstream);
                 upstream.try_connection().map(Freed::Place)
@@ -234,10 +248,22 @@ pub(crate) async fn wait_for<T>(
 }
 
 /// A new connection, with what a service puts around its bytes.
-pub(crate) async fn connect(service: &Service, address: SocketAddr) -> Result<Stream, Refusal> {
-    let socket = TcpStream::connect(address).await.map_err(|_| Refusal::ConnectFailed)?;
+async fn connect(
+    service: &Service,
+    address: SocketAddr,
+    (source, destination): (SocketAddr, SocketAddr),
+) -> Result<Stream, Refusal> {
+    let mut socket = TcpStream::connect(address).await.map_err(|_| Refusal::ConnectFailed)?;
     // A request that is written in one piece must not wait for an acknowledgement.
     let _ = socket.set_nodelay(true);
+    if let Some(version) = service.proxy_protocol {
+        let mut header = Vec::new();
+        match version {
+            ProxyVersion::V1 => proxy_protocol::append_v1(source, destination, &mut header),
+            ProxyVersion::V2 => proxy_protocol::append_v2(source, destination, &mut header),
+        }
+        socket.write_all(&header).await.map_err(|_| Refusal::ConnectFailed)?;
+    }
     let Some(config) = &service.tls else { return Ok(socket.into()) };
     let tls = TlsStream::client(socket, config).map_err(|_| Refusal::ConnectFailed)?;
     match tls.handshake().await {

@@ -341,6 +341,16 @@ impl Client {
         (request, incoming, answer)
     }
 
+    /// The connection itself, for whoever goes on with it; what is left here is closed.
+    pub(crate) fn take_stream(&mut self) -> Stream {
+        std::mem::replace(&mut self.stream, Stream::closed())
+    }
+
+    /// What was read behind the current request.
+    pub(crate) fn take_input(&mut self) -> Buffer {
+        std::mem::replace(&mut self.input, self.reactor.buffers.buffer())
+    }
+
     /// The current request as routes see it.
     pub(crate) fn asked(&self) -> Asked<'_> {
         Asked {

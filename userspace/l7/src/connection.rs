@@ -7,18 +7,19 @@ use std::task::Poll;
 
 use tokio::net::TcpStream;
 use weir_model::Serves;
-use weir_net::{Alpn, TlsStream};
+use weir_net::{Alpn, TlsStream, proxy_protocol};
 
 use crate::buffer::Buffer;
 use crate::client;
 use crate::forwarded::{ClientSide, Scheme};
 use crate::http2;
-use crate::io::{IoError, Wait, read};
+use crate::io::{IoError, Wait, read, within};
 use crate::listener::Listener;
 use crate::reactor::Reactor;
 use crate::refusal::Refusal;
 use crate::snapshot::Serving;
 use crate::stream::Stream;
+use crate::tcp;
 use crate::timers::Timer;
 
 /// What opens a connection of HTTP/2 (RFC 9113 section 3.4).
@@ -42,30 +43,31 @@ pub(crate) async fn serve(
     let Some(serving) = reactor.snapshot().listener(listener.configured).cloned() else { return };
     let timer = reactor.timers.timer();
     timer.arm(serving.policy.timeouts.header);
-    let (http1, http2) = match serving.serves {
-        Serves::Http { http1, http2 } => (http1, http2),
-        Serves::Tcp { .. } | Serves::TlsPassthrough => (true, false),
+    let ends = Ends { client: peer, local: listener.bound };
+    let mut arrived = match arrive(&reactor, socket, &serving, ends, &timer).await {
+        Ok(arrived) => arrived,
+        Err(refusal) => return reactor.counters.refused(refusal),
     };
-    let mut input = reactor.buffers.buffer();
-    let scheme = if serving.tls.is_some() { Scheme::Https } else { Scheme::Http };
-    let (stream, alpn) = match encrypt(socket, &serving, &timer).await {
-        Ok(encrypted) => encrypted,
-        Err(_) => return reactor.counters.refused(Refusal::TlsHandshake),
+    let (http1, http2) = match serving.serves {
+        Serves::Tcp { service } => return tcp::serve(reactor, arrived, service).await,
+        Serves::TlsPassthrough => return tcp::serve_by_name(reactor, arrived, &timer).await,
+        Serves::Http { http1, http2 } => (http1, http2),
+    };
+    let alpn = match &arrived.stream {
+        Stream::Tls(tls) => Some(tls.alpn()),
+        Stream::Plain(_) | Stream::Pipe(_) => None,
     };
     let speaks_http2 = match (alpn, http1, http2) {
         (Some(alpn), ..) => alpn == Alpn::Http2,
-        (None, true, true) => match has_preface(&stream, &mut input, &timer).await {
-            Ok(has_preface) => has_preface,
-            Err(_) => return,
-        },
+        (None, true, true) => {
+            match has_preface(&arrived.stream, &mut arrived.input, &timer).await {
+                Ok(has_preface) => has_preface,
+                Err(_) => return,
+            }
+        }
         (None, _, http2) => http2,
     };
     drop(timer);
-    let mut side = ClientSide::new(peer, listener.bound, scheme);
-    if let Stream::Tls(tls) = &stream {
-        side.server_name = tls.server_name().map(Into::into);
-    }
-    let arrived = Arrived { stream, side, input };
     if speaks_http2 {
         http2::serve(reactor, listener, arrived).await;
     } else {
@@ -73,21 +75,93 @@ pub(crate) async fn serve(
     }
 }
 
-/// Shakes hands where the listener speaks TLS; then ALPN has decided on a protocol.
-async fn encrypt(
+/// The two ends of a connection, as far as is known.
+#[derive(Clone, Copy)]
+struct Ends {
+    client: SocketAddr,
+    local: SocketAddr,
+}
+
+/// What goes before every protocol: who the client is, and the handshake of TLS.
+async fn arrive(
+    reactor: &Reactor,
     socket: TcpStream,
     serving: &Serving,
+    mut ends: Ends,
     timer: &Timer,
-) -> Result<(Stream, Option<Alpn>), IoError> {
-    let Some(config) = &serving.tls else { return Ok((socket.into(), None)) };
-    let tls = TlsStream::server(socket, config).map_err(|_| IoError::Closed)?;
-    crate::io::within(timer, tls.handshake()).await?.map_err(|_| IoError::Closed)?;
-    let alpn = tls.alpn();
-    Ok((Stream::Tls(tls), Some(alpn)))
+) -> Result<Arrived, Refusal> {
+    let mut input = reactor.buffers.buffer();
+    let stream = Stream::from(socket);
+    if serving.proxy_protocol {
+        ends = read_proxy_header(&stream, &mut input, ends, timer).await?;
+    }
+    let scheme = if serving.tls.is_some() { Scheme::Https } else { Scheme::Http };
+    let mut side = ClientSide::new(ends.client, ends.local, scheme);
+    let stream = match (&serving.tls, stream) {
+        (Some(config), Stream::Plain(socket)) => {
+            let ahead = input.data().to_vec();
+            input.consume(ahead.len());
+            input.release();
+            let socket = socket.into_inner();
+            let tls =
+                TlsStream::server(socket, config, ahead).map_err(|_| Refusal::TlsHandshake)?;
+            let shaken = within(timer, tls.handshake()).await;
+            shaken.map_err(|_| Refusal::TlsHandshake)?.map_err(|_| Refusal::TlsHandshake)?;
+            side.server_name = tls.server_name().map(Into::into);
+            Stream::Tls(tls)
+        }
+        (_, stream) => stream,
+    };
+    Ok(Arrived { stream, side, input })
+}
+
+/// Who the client is, in the words of the proxy before us. What follows the header is left in `input`.
+async fn read_proxy_header(
+    stream: &Stream,
+    input: &mut Buffer,
+    ends: Ends,
+    timer: &Timer,
+) -> Result<Ends, Refusal> {
+    loop {
+        match proxy_protocol::parse(input.data()).map_err(|_| Refusal::ProxyHeader)? {
+            Some((header, length)) => {
+                input.consume(length);
+                // A proxy that checks on us speaks for itself.
+                return Ok(header.addresses.map_or(ends, |addresses| Ends {
+                    client: addresses.source,
+                    local: addresses.destination,
+                }));
+            }
+            None => match read(stream, input.space(), timer, Wait::Armed).await {
+                Ok(count) if count > 0 => input.filled(count),
+                _ => return Err(Refusal::ProxyHeader),
+            },
+        }
+    }
 }
 
 /// Whether the client begins as one of HTTP/2 does; reads no more than it takes to tell.
 async fn has_preface(stream: &Stream, input: &mut Buffer, timer: &Timer) -> Result<bool, IoError> {
+    loop {
+        let data = input.data();
+        let compared = data.len().min(HTTP2_PREFACE.len());
+        let same = data.get(..compared) == HTTP2_PREFACE.get(..compared);
+        if !same || compared == HTTP2_PREFACE.len() {
+            return Ok(same);
+        }
+        if input.is_empty() {
+            wait(stream, timer).await?;
+        }
+        let count = read(stream, input.space(), timer, Wait::Armed).await?;
+        input.filled(count);
+        if count == 0 {
+            return Ok(false);
+        }
+    }
+}
+
+/// Waits for something to read, without memory to read it to.
+async fn wait(stream: &Stream, timer: &Timer) -> Result<(), IoError> {
     poll_fn(|context| {
         timer.register(context);
         match (stream.poll_readable(context), timer.fired()) {
@@ -96,15 +170,5 @@ async fn has_preface(stream: &Stream, input: &mut Buffer, timer: &Timer) -> Resu
             (Poll::Pending, false) => Poll::Pending,
         }
     })
-    .await?;
-    loop {
-        let count = read(stream, input.space(), timer, Wait::Armed).await?;
-        input.filled(count);
-        let data = input.data();
-        let compared = data.len().min(HTTP2_PREFACE.len());
-        let same = data.get(..compared) == HTTP2_PREFACE.get(..compared);
-        if !same || compared == HTTP2_PREFACE.len() || count == 0 {
-            return Ok(same && count > 0);
-        }
-    }
+    .await
 }

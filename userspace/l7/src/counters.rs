@@ -49,6 +49,8 @@ pub struct Counters {
     pub retries_over_budget: Counter,
     /// Requests that were sent to a second backend before the first had failed.
     pub hedges: Counter,
+    /// Connections that were passed on as they came.
+    pub relayed: Counter,
     /// Copies of requests that were sent.
     pub mirrored: Counter,
     /// Requests of which no copy was sent although one was due.

@@ -7,6 +7,7 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -16,6 +17,7 @@ use weir_net::Tickets;
 use crate::bans::Bans;
 use crate::counters::Counters;
 use crate::listener::ListenerShared;
+use crate::outlet::Outlet;
 use crate::reactor::{self, NewSocket, Order, Setup};
 use crate::snapshot::Snapshot;
 
@@ -43,6 +45,7 @@ pub struct Engine {
     listeners: Mutex<Vec<BoundListener>>,
     bans: Bans,
     tickets: Tickets,
+    started: Instant,
 }
 
 #[derive(Debug)]
@@ -82,10 +85,12 @@ impl Engine {
     ///
     /// # Errors
     /// The kernel refuses a thread.
-    pub fn start(reactors: NonZeroUsize, bans: Bans) -> Result<Self, EngineError> {
+    pub fn start(reactors: NonZeroUsize, bans: Bans, outlet: &Outlet) -> Result<Self, EngineError> {
+        let started = Instant::now();
         let cores = allowed_cores();
         let tickets = Tickets::new()?;
-        let mut engine = Self { reactors: Vec::new(), listeners: Mutex::default(), bans, tickets };
+        let mut engine =
+            Self { reactors: Vec::new(), listeners: Mutex::default(), bans, tickets, started };
         for index in 0..reactors.get() {
             let (orders, received) = mpsc::unbounded_channel();
             let counters = Arc::<Counters>::default();
@@ -94,6 +99,8 @@ impl Engine {
                 counters: Arc::clone(&counters),
                 orders: received,
                 seed: RandomState::new().hash_one(index),
+                outlet: outlet.clone(),
+                started,
             };
             // With more reactors than cores the scheduler knows better.
             let core = cores.get(index).copied().filter(|_| reactors.get() <= cores.len());
@@ -113,6 +120,12 @@ impl Engine {
     #[must_use]
     pub fn bans(&self) -> &Bans {
         &self.bans
+    }
+
+    /// Time since it was started: what ejections of backends are told in.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        self.started.elapsed()
     }
 
     /// The keys of TLS session tickets, for snapshots.

@@ -17,11 +17,12 @@ use crate::forwarded::Delivery;
 use crate::hedge;
 use crate::io::{IoError, Wait, within, write};
 use crate::mirror;
+use crate::outlet::{self, Half};
+use crate::pool::Kept;
 use crate::reactor::Reactor;
 use crate::refusal::Refusal;
 use crate::snapshot::Service;
 use crate::transfer::{Transfer, TransferError};
-use crate::tunnel::{self, End, Side};
 use crate::wanted;
 
 /// Why an exchange has no answer from a backend, or not all of it.
@@ -89,7 +90,7 @@ async fn forward(client: &mut Client, began: Instant) -> Result<Next, Failure> {
     let wanted = wanted::of(service, &client.asked());
     let way = Way { service, passing: passing(client, routed.route) };
     client.append_request(service, routed);
-    let sent = send(client, way, Attempts::new(service, wanted), began);
+    let sent = send(client, way, Attempts::new(service, wanted, &client.side.clone()), began);
     let Some(limit) = service.timeouts.request else { return sent.await };
     let deadline = reactor.timers.timer();
     deadline.arm(limit);
@@ -293,8 +294,8 @@ fn end_upload(error: TransferError, answer_began: bool) -> Option<Failure> {
 }
 
 fn finish(client: &mut Client, backend: BackendConnection, answered: Answered) -> Next {
-    if answered.backend_reusable {
-        client.reactor.keep(backend.key, backend.kept);
+    if let Some(key) = backend.key.filter(|_| answered.backend_reusable) {
+        client.reactor.keep(key, backend.kept);
     }
     client.reactor.counters.responded(answered.status);
     client.consume_request();
@@ -314,19 +315,15 @@ async fn switch(
 ) -> Next {
     client.reactor.counters.responded(answered.status);
     client.consume_request();
-    let from_client = Side { stream: &client.stream, read: &mut client.input };
-    let from_backend = Side { stream: backend.stream(), read: &mut client.from_backend };
+    let (stream, reactor) = (client.take_stream(), Rc::clone(&client.reactor));
+    let from_client = Half { stream, read: client.take_input() };
+    let read = std::mem::replace(&mut client.from_backend, reactor.buffers.buffer());
+    let Kept { stream, _slot } = backend.kept;
+    let from_backend = Half { stream, read };
     let idle = service.timeouts.idle;
-    match tunnel::run(from_client, from_backend, &client.timer, idle).await {
-        End::Finished | End::Idle => {
-            backend.kept.stream.close();
-            Next::Close
-        }
-        End::Broken => {
-            backend.kept.stream.reset();
-            Next::Abort
-        }
-    }
+    outlet::run(&reactor.outlet, from_client, from_backend, &client.timer, idle).await;
+    drop((_slot, backend.open));
+    Next::Close
 }
 
 /// What the route does to the answers to this request.

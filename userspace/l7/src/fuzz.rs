@@ -6,7 +6,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use weir_model::Limits;
 
-use crate::forwarded::{ClientSide, Delivery, Ending, append_request, append_response};
+use crate::forwarded::{
+    ClientSide, Delivery, Dressing, Ending, Outgoing, Scheme, append_request, append_response,
+};
 use crate::http1::chunked::{Chunked, Malformed, Piece};
 use crate::http1::field::{Fields, Kind};
 use crate::http1::request::RequestHead;
@@ -19,6 +21,8 @@ const SLOW_MAX: usize = 4 * 1024;
 /// What a backend gets besides what goes on: `host`, `x-forwarded-for`, `-proto`, `-port`, `-host` and
 /// `x-request-id`.
 const FIELDS_TO_BACKEND: usize = 6;
+/// And of a request that asks for another protocol: `connection` and `upgrade`.
+const FIELDS_OF_UPGRADE: usize = 2;
 /// What a client gets besides what goes on: `via` and `connection`.
 const FIELDS_TO_CLIENT: usize = 2;
 
@@ -39,7 +43,16 @@ pub fn request_head(bytes: &[u8]) {
 
     let mut out = Vec::new();
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-    append_request(&request, head, &ClientSide::new(address, address), b"id", &mut out);
+    let client = ClientSide::new(address, address, Scheme::Http);
+    let outgoing = Outgoing {
+        request: &request,
+        head,
+        client: &client,
+        id: b"id",
+        to_http2: false,
+        routed: None,
+    };
+    append_request(outgoing, &mut out);
     let mut again = RequestHead::default();
     let limits = Limits { headers: Limits::HEADERS_MAX, ..Limits::default() };
     assert_eq!(first_head(&out), Some(out.as_slice()), "one head becomes one head");
@@ -55,7 +68,9 @@ pub fn request_head(bytes: &[u8]) {
     assert_eq!(again.expects_continue, request.expects_continue);
     let (sent, received) = (passed(&request.fields, head), passed(&again.fields, &out));
     assert_eq!(received.iter().filter(|field| sent.contains(field)).count(), sent.len());
-    assert_eq!(again.fields.iter().count(), sent.len() + FIELDS_TO_BACKEND, "no other field");
+    let upgrade = if request.upgrade.is_some() { FIELDS_OF_UPGRADE } else { 0 };
+    let count = sent.len() + FIELDS_TO_BACKEND + upgrade;
+    assert_eq!(again.fields.iter().count(), count, "no other field");
 }
 
 /// Names and values of what goes on to a backend.
@@ -82,7 +97,7 @@ pub fn response_head(bytes: &[u8]) {
 
     let mut out = Vec::new();
     let ending = Ending { delivery: Delivery::Verbatim, keep_alive: true };
-    append_response(&response, head, Version::Http11, ending, &mut out);
+    append_response((&response, head), Version::Http11, ending, Dressing::default(), &mut out);
     assert_eq!(first_head(&out), Some(out.as_slice()), "one head becomes one head");
     if response.fields.iter().count() + FIELDS_TO_CLIENT > Limits::HEADERS_MAX {
         return;

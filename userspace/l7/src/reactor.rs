@@ -18,6 +18,7 @@ use crate::counters::Counters;
 use crate::deferred::Flusher;
 use crate::http2;
 use crate::listener::{self, Listener, ListenerShared};
+use crate::outlet::Outlet;
 use crate::pool::{Kept, Pool, PoolKey};
 use crate::snapshot::Snapshot;
 use crate::stream::Stream;
@@ -49,6 +50,7 @@ pub(crate) struct Reactor {
     pub(crate) backends: http2::Backends,
     pub(crate) flusher: Rc<Flusher>,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) outlet: Outlet,
     pub(crate) draining: Cell<bool>,
     /// Open client connections.
     pub(crate) open: Cell<usize>,
@@ -77,8 +79,14 @@ impl Deref for OwnSnapshot {
 }
 
 impl Reactor {
-    fn new(snapshot: Arc<Snapshot>, counters: Arc<Counters>, seed: u64) -> Self {
+    fn new(
+        snapshot: Arc<Snapshot>,
+        counters: Arc<Counters>,
+        outlet: Outlet,
+        (seed, started): (u64, Instant),
+    ) -> Self {
         Self {
+            outlet,
             snapshot: RefCell::new(Rc::new(OwnSnapshot(snapshot))),
             timers: Rc::new(Timers::default()),
             buffers: Rc::new(Buffers::default()),
@@ -92,7 +100,7 @@ impl Reactor {
             room: Notify::new(),
             idle: Notify::new(),
             random: Cell::new(seed),
-            started: Instant::now(),
+            started,
             now: Cell::new(Duration::ZERO),
         }
     }
@@ -141,17 +149,20 @@ pub(crate) struct Setup {
     pub(crate) counters: Arc<Counters>,
     pub(crate) orders: mpsc::UnboundedReceiver<Order>,
     pub(crate) seed: u64,
+    pub(crate) outlet: Outlet,
+    /// The same for all reactors: what is ejected is so for all of them as long.
+    pub(crate) started: Instant,
 }
 
 /// Runs a reactor on this thread until its orders end.
 pub(crate) fn run(setup: Setup) -> io::Result<()> {
-    let Setup { snapshot, counters, mut orders, seed } = setup;
+    let Setup { snapshot, counters, mut orders, seed, outlet, started } = setup;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
         .build_local(tokio::runtime::LocalOptions::default())?;
     runtime.block_on(async move {
-        let reactor = Rc::new(Reactor::new(snapshot, counters, seed));
+        let reactor = Rc::new(Reactor::new(snapshot, counters, outlet, (seed, started)));
         let sweep = spawn_local(sweep(Rc::clone(&reactor)));
         let flush = spawn_local(Rc::clone(&reactor.flusher).run());
         let mut listening = Listening::default();

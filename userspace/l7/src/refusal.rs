@@ -43,6 +43,8 @@ pub enum Refusal {
     QueueFull,
     /// No place was free in time: the upstream's limits.
     QueueTimeout,
+    /// The connection did not begin with a PROXY protocol header; it was closed.
+    ProxyHeader,
 }
 
 impl Refusal {
@@ -68,13 +70,14 @@ impl Refusal {
         ("backend_tls", 502, "TLS with the backend failed"),
         ("queue_full", 503, "too many requests wait for a backend"),
         ("queue_timeout", 503, "no place at a backend was free in time"),
+        ("proxy_header", 400, "the connection does not begin with a PROXY protocol header"),
     ];
 
     /// How many kinds there are.
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every kind, in the order of [`Refusal::index`].
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::BadRequest("the request is malformed; the message says how"),
         Self::HeaderTimeout,
         Self::BodyTimeout,
@@ -95,6 +98,7 @@ impl Refusal {
         Self::BackendTls,
         Self::QueueFull,
         Self::QueueTimeout,
+        Self::ProxyHeader,
     ];
 
     /// The place of its counter, below [`Refusal::COUNT`].
@@ -121,6 +125,7 @@ impl Refusal {
             Self::BackendTls => 17,
             Self::QueueFull => 18,
             Self::QueueTimeout => 19,
+            Self::ProxyHeader => 20,
         }
     }
 

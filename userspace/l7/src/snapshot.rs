@@ -1,17 +1,18 @@
 //! What requests are served by: an immutable picture of the configuration, swapped whole.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use weir_balance::{BackendId, RetryBudget, Upstream};
 use weir_model::{
-    Action, Config, Limits, ProxyVersion, Retries, Route, Serves, ServiceProtocol, ServiceTimeouts,
-    Split, Timeouts,
+    Action, Config, HostPattern, Limits, ProxyVersion, Retries, Route, Serves, ServiceProtocol,
+    ServiceTimeouts, Split, Timeouts,
 };
 use weir_net::{Alpn, ClientConfig, ServerConfig, Tickets, TlsError};
 
+use crate::http1::request::RequestHead;
 use crate::refusal::Refusal;
 use crate::route::{Asked, Matched, RouteTable};
 
@@ -126,6 +127,33 @@ impl Snapshot {
     ) -> Result<&Service, Refusal> {
         let Action::Forward(split) = &route.action else { return Err(Refusal::NoRoute) };
         self.service_at(part_of(split, asked, random)).ok_or(Refusal::NoRoute)
+    }
+
+    /// The service that a connection of TLS goes to by the name that it asks for: the very name, then
+    /// the longest `*.`, then routes for any name; of those, the first whose sources and share hold.
+    pub(crate) fn passthrough(
+        &self,
+        name: Option<&str>,
+        source: IpAddr,
+        random: u64,
+    ) -> Option<&Service> {
+        let request = RequestHead::default();
+        let asked = Asked { request: &request, head: b"", source, server_name: name };
+        let holds = |route: &&Route| self.table.holds_passthrough(&self.routes, route, &asked);
+        let routes = self.routes.iter().filter(holds);
+        let specific = |route: &&Route| {
+            let fits = |pattern: &HostPattern| match (pattern, name) {
+                (HostPattern::Exact(exact), Some(name)) if exact == name => usize::MAX,
+                (HostPattern::Suffix(suffix), Some(name)) if name.ends_with(suffix.as_str()) => {
+                    suffix.len()
+                }
+                _ => 0,
+            };
+            route.conditions.snis.iter().map(fits).max().unwrap_or(0)
+        };
+        // Of equals the last one is taken, so the first of the file must come last.
+        let route = routes.rev().max_by_key(specific)?;
+        self.service(route, &asked, random).ok()
     }
 
     /// The service of that index in the configuration.

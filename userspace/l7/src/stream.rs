@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use weir_net::TlsStream;
 
-use crate::pipe::PipeEnd;
+use crate::pipe::{PipeEnd, pipe};
 
 /// One end of a connection. Both directions may be polled in turn, from one task.
 #[derive(Debug)]
@@ -27,6 +27,11 @@ impl From<TcpStream> for Stream {
 }
 
 impl Stream {
+    /// One that nobody holds the other end of.
+    pub(crate) fn closed() -> Self {
+        Self::Pipe(pipe().0)
+    }
+
     /// Ready when there may be something to read, without memory to read it to.
     pub(crate) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
         match self {

@@ -46,6 +46,21 @@ impl Route {
     }
 }
 
+impl Route {
+    /// Whether it asks nothing of a request, so that it may lead connections whose bytes are not read.
+    #[must_use]
+    pub fn is_passthrough(&self) -> bool {
+        let Conditions { methods, headers, query, cookies, .. } = &self.conditions;
+        self.hosts.is_empty()
+            && self.paths.is_empty()
+            && methods.is_empty()
+            && headers.is_empty()
+            && query.is_empty()
+            && cookies.is_empty()
+            && matches!(self.action, Action::Forward(_))
+    }
+}
+
 /// What must hold of a request besides host and path; all of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Conditions {

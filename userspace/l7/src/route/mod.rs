@@ -95,6 +95,17 @@ impl RouteTable {
         self.find_with(asked, |route| self.holds(route, asked))
     }
 
+    /// Whether a route is for connections that are passed on by name: nothing of a request is asked.
+    pub(crate) fn holds_passthrough(
+        &self,
+        routes: &[Route],
+        route: &Route,
+        asked: &Asked<'_>,
+    ) -> bool {
+        let index = routes.iter().position(|known| known.name == route.name);
+        route.is_passthrough() && index.is_some_and(|index| self.holds(index, asked))
+    }
+
     fn holds(&self, route: usize, asked: &Asked<'_>) -> bool {
         self.conditions.get(route).is_some_and(|conditions| conditions.hold(asked))
     }

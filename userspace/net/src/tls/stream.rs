@@ -30,13 +30,13 @@ struct Inner {
 }
 
 impl TlsStream {
-    /// A connection to a client, before its handshake.
+    /// A connection to a client, before its handshake; `ahead` was read of it already.
     ///
     /// # Errors
     /// Never in practice: what rustls refuses of a configuration.
-    pub fn server(socket: TcpStream, config: &ServerConfig) -> io::Result<Self> {
+    pub fn server(socket: TcpStream, config: &ServerConfig, ahead: Vec<u8>) -> io::Result<Self> {
         let tls = rustls::ServerConnection::new(config.0.clone()).map_err(broken)?;
-        Ok(Self::new(socket, tls.into()))
+        Ok(Self::new(socket, tls.into(), ahead))
     }
 
     /// A connection to a backend, before its handshake.
@@ -46,12 +46,12 @@ impl TlsStream {
     pub fn client(socket: TcpStream, config: &ClientConfig) -> io::Result<Self> {
         let name = config.name_of(socket.peer_addr()?.ip());
         let tls = rustls::ClientConnection::new(config.config.clone(), name).map_err(broken)?;
-        Ok(Self::new(socket, tls.into()))
+        Ok(Self::new(socket, tls.into(), Vec::new()))
     }
 
-    fn new(socket: TcpStream, mut tls: Connection) -> Self {
+    fn new(socket: TcpStream, mut tls: Connection, ahead: Vec<u8>) -> Self {
         tls.set_buffer_limit(Some(WRITE_AHEAD_MAX));
-        Self(RefCell::new(Inner { socket, tls: Box::new(tls), ahead: Vec::new() }))
+        Self(RefCell::new(Inner { socket, tls: Box::new(tls), ahead }))
     }
 
     /// Shakes hands.

@@ -9,6 +9,7 @@ mod ban_watch;
 mod check;
 mod doctor;
 mod guard;
+mod route;
 mod show;
 mod vip;
 
@@ -49,6 +50,9 @@ pub(crate) enum Command {
     /// Sources that no ban touches
     #[command(subcommand)]
     Allow(Allow),
+    /// Routes: which requests go where
+    #[command(subcommand)]
+    Route(Routes),
     /// VIPs: what the kernel side balances
     #[command(subcommand)]
     Vip(Vips),
@@ -108,6 +112,36 @@ pub(crate) struct Backend {
     /// Print the commands that do the same with the kernel's own tunnels, and do nothing
     #[arg(long)]
     pub(crate) print: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Routes {
+    /// Tell which route of a configuration serves a request, and why not those asked before
+    Explain(Explain),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// What is asked for, like https://api.example.com/v1/orders?x=1
+    #[arg(value_name = "URL")]
+    pub(crate) url: String,
+    /// The method
+    #[arg(short = 'X', long, default_value = "GET")]
+    pub(crate) method: String,
+    /// A header field, like `X-Version: 2` or `Cookie: group=a`
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    pub(crate) headers: Vec<String>,
+    /// Where the client is
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    pub(crate) source: std::net::IpAddr,
+    /// The name asked for in the TLS handshake; without it the URL's, for https
+    #[arg(long, value_name = "NAME")]
+    pub(crate) sni: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) file: File,
 }
 
 #[derive(Debug, Args)]
@@ -405,6 +439,7 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode> {
         Command::Status { instance } => show::status(&instance),
         Command::Ban(command) => ban::ban(&command),
         Command::Allow(command) => ban::allow(&command),
+        Command::Route(Routes::Explain(arguments)) => route::explain(&arguments),
         Command::Vip(command) => vip::vip(&command),
         Command::Guard(command) => guard::guard(&command),
         Command::Flow(command) => vip::flow(&command),

@@ -24,8 +24,9 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use weir_admin::{Order, Running, Watch};
 use weir_l4::Kernel;
-use weir_l7::Engine;
+use weir_l7::{Engine, Outlet};
 use weir_model::{Config, KernelMode, LogLevel};
+use weir_relay::{Pair, Relay, RelayHandle};
 
 use crate::cli::Run;
 use signals::{Signal, Signals};
@@ -62,7 +63,10 @@ async fn serve(arguments: &Run, config: Config) -> Result<()> {
     let signals = Signals::listen()?;
     let admin = admin::bind(&config).await?;
     let (bans, bans_wanted) = weir_l7::Bans::channel();
-    let engine = Engine::start(reactors(&config), bans).context("start the reactors")?;
+    let reactors = reactors(&config);
+    let relay = Relay::start(reactors.get()).context("start the relay")?;
+    let engine =
+        Engine::start(reactors, bans, &outlet(relay.handle())).context("start the reactors")?;
     let planned = change::plan(&engine, &[], &config)?;
     let kernel = start_kernel(&config)?;
     let kernel = kernel.map(Arc::new);
@@ -221,6 +225,15 @@ pub(crate) enum Stop {
     GracefulWithoutLimit,
     /// At once.
     Fast,
+}
+
+/// What is only bytes leaves the reactors for the relay's threads.
+fn outlet(relay: RelayHandle) -> Outlet {
+    Outlet::new(move |pair| {
+        let weir_l7::Pair { client, backend, to_backend, to_client, idle, on_end } = pair;
+        let on_end = Box::new(|_| on_end());
+        relay.relay(Pair { client, backend, to_backend, to_client, idle, on_end });
+    })
 }
 
 fn start_kernel(config: &Config) -> Result<Option<Kernel>> {
