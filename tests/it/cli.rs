@@ -17,8 +17,10 @@ impl Config {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("admin.sock");
         let common = format!(
-            "admin: {{ address: \"off\", socket: \"{}\" }}\nstatus: {{ address: \"off\" }}\n",
-            socket.display()
+            "admin: {{ address: \"off\", socket: \"{}\" }}\nstatus: {{ address: \"off\" }}\n\
+             state: \"{}\"\n",
+            socket.display(),
+            folder.path().join("state").display()
         );
         std::fs::write(folder.path().join("weir.yaml"), format!("{sections}{common}")).unwrap();
         Self { folder }

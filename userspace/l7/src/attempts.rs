@@ -222,6 +222,22 @@ enum Freed {
     Place(weir_balance::ConnectionSlot),
 }
 
+/// Counts a request that waits.
+struct Waiting<'a>(&'a Reactor);
+
+impl<'a> Waiting<'a> {
+    fn new(reactor: &'a Reactor) -> Self {
+        reactor.waiting.set(reactor.waiting.get() + 1);
+        Self(reactor)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.set(self.0.waiting.get() - 1);
+    }
+}
+
 /// Waits among no more than may wait, and no longer than may be, until `look` finds something.
 pub(crate) async fn wait_for<T>(
     reactor: &Reactor,
@@ -232,6 +248,7 @@ pub(crate) async fn wait_for<T>(
         return Ok(found);
     }
     let _waiting: PendingSlot = service.upstream.try_pending().ok_or(Refusal::QueueFull)?;
+    let _counted = Waiting::new(reactor);
     let deadline = Instant::now() + service.timeouts.queue;
     loop {
         let freed = reactor.room.notified();

@@ -144,13 +144,12 @@ async fn send(
             }
         }
     };
-    reactor.room.notify_one();
     let (backend, answered) = sent?;
     tell_success(&attempts, &reactor, backend.open.backend(), answered.status, began);
     if answered.switched {
         return Ok(switch(client, service, backend, answered).await);
     }
-    Ok(finish(client, backend, answered))
+    Ok(finish(client, service, backend, answered))
 }
 
 fn tell_failure(attempts: &Attempts<'_>, reactor: &Reactor, backend: &Backend, failure: Failure) {
@@ -293,10 +292,16 @@ fn end_upload(error: TransferError, answer_began: bool) -> Option<Failure> {
     Some(if answer_began { Failure::Cut } else { Failure::Refused(refusal) })
 }
 
-fn finish(client: &mut Client, backend: BackendConnection, answered: Answered) -> Next {
+fn finish(
+    client: &mut Client,
+    service: &Service,
+    backend: BackendConnection,
+    answered: Answered,
+) -> Next {
     if let Some(key) = backend.key.filter(|_| answered.backend_reusable) {
-        client.reactor.keep(key, backend.kept);
+        client.reactor.keep(key, backend.kept, &service.upstream);
     }
+    client.reactor.room.notify_one();
     client.reactor.counters.responded(answered.status);
     client.consume_request();
     match (answered.request_unread, answered.keep_alive) {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::{JoinHandle, spawn_local};
+use weir_balance::Upstream;
 
 use crate::buffer::Buffers;
 use crate::counters::Counters;
@@ -54,6 +55,8 @@ pub(crate) struct Reactor {
     pub(crate) draining: Cell<bool>,
     /// Open client connections.
     pub(crate) open: Cell<usize>,
+    /// Requests that wait for a place.
+    pub(crate) waiting: Cell<usize>,
     /// Copies of requests on their way.
     pub(crate) mirroring: Cell<usize>,
     /// Told when a request was answered that held a place.
@@ -96,6 +99,7 @@ impl Reactor {
             counters,
             draining: Cell::new(false),
             open: Cell::new(0),
+            waiting: Cell::new(0),
             mirroring: Cell::new(0),
             room: Notify::new(),
             idle: Notify::new(),
@@ -110,10 +114,13 @@ impl Reactor {
         Rc::clone(&self.snapshot.borrow())
     }
 
-    /// Keeps a backend connection for the next request.
-    pub(crate) fn keep(&self, key: PoolKey, kept: Kept) {
+    /// Keeps a backend connection for the next request, unless another reactor waits for its place.
+    pub(crate) fn keep(&self, key: PoolKey, kept: Kept, upstream: &Upstream) {
+        let is_wanted = upstream.policy().limits.connections.is_some()
+            && upstream.pending() > 0
+            && self.waiting.get() == 0;
         // A stream of HTTP/2 serves one exchange; its connection is kept elsewhere.
-        if !matches!(kept.stream, Stream::Pipe(_)) {
+        if !is_wanted && !matches!(kept.stream, Stream::Pipe(_)) {
             self.pool.put(key, kept, self.now.get());
         }
     }
@@ -259,6 +266,10 @@ async fn sweep(reactor: Rc<Reactor>) {
         let now = reactor.started.elapsed();
         reactor.now.set(now);
         reactor.timers.sweep(u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
+        if reactor.waiting.get() == 0 {
+            let snapshot = reactor.snapshot();
+            snapshot.wanted_upstreams().for_each(|upstream| reactor.pool.make_room(upstream));
+        }
         if tick % PRUNE_TICKS == 0 {
             let snapshot = reactor.snapshot();
             reactor.pool.prune(now, |(backend, _)| snapshot.knows(backend));

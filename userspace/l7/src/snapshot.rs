@@ -166,6 +166,13 @@ impl Snapshot {
         self.listeners.iter().find(|listener| listener.policy.address == address)
     }
 
+    /// Upstreams whose connections are limited, and waited for.
+    pub(crate) fn wanted_upstreams(&self) -> impl Iterator<Item = &Upstream> {
+        let upstreams = self.services.iter().map(|service| &*service.upstream);
+        let is_limited = |it: &&Upstream| it.policy().limits.connections.is_some();
+        upstreams.filter(is_limited).filter(|upstream| upstream.pending() > 0)
+    }
+
     /// Whether any upstream has that backend.
     pub(crate) fn knows(&self, backend: BackendId) -> bool {
         let mut upstreams = self.services.iter().map(|service| &service.upstream);
