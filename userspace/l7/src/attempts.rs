@@ -119,6 +119,17 @@ impl<'a> Attempts<'a> {
         if let Some(kept) = self.pooled.then(|| reactor.pool.take(key)).flatten() {
             return Ok(kept);
         }
+        // Rare, and large while it lasts.
+        Box::pin(self.open_new(reactor, backend, key)).await
+    }
+
+    async fn open_new(
+        &self,
+        reactor: &Reactor,
+        backend: &Backend,
+        key: PoolKey,
+    ) -> Result<Kept, Refusal> {
+        let service = self.service;
         let connecting = connect(service, backend.address(), self.client);
         if service.protocol == ServiceProtocol::Http2 {
             let stream = reactor.backends.stream(reactor, service, key, connecting);

@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::mem;
 use std::rc::Rc;
 
+use crate::http1::field::Fields;
+
 /// What a buffer holds at first: most heads with most small bodies.
 pub(crate) const SMALL: usize = 16 * 1024;
 /// What a buffer holds while a large body passes: fewer system calls a byte.
@@ -43,6 +45,40 @@ impl Buffers {
         let mut kept = kept.borrow_mut();
         if kept.len() < max {
             kept.push(bytes);
+        }
+    }
+}
+
+/// Unused vectors that a reactor keeps, and how large they may be.
+const VECTORS_KEPT_MAX: usize = 1024;
+const VECTOR_SIZE_MAX: usize = 64 * 1024;
+
+/// What a connection needs beside buffers while it serves a request; the contents are of no use.
+#[derive(Debug, Default)]
+pub(crate) struct Vectors {
+    pub(crate) to_backend: Vec<u8>,
+    pub(crate) to_client: Vec<u8>,
+    pub(crate) request_id: Vec<u8>,
+    pub(crate) request_fields: Fields,
+    pub(crate) response_fields: Fields,
+}
+
+/// The unused vectors of one reactor.
+#[derive(Debug, Default)]
+pub(crate) struct VectorPool(RefCell<Vec<Vectors>>);
+
+impl VectorPool {
+    pub(crate) fn take(&self) -> Option<Vectors> {
+        self.0.borrow_mut().pop()
+    }
+
+    pub(crate) fn put(&self, vectors: Vectors) {
+        let mut kept = self.0.borrow_mut();
+        let is_used = vectors.to_client.capacity() > 0;
+        let is_small = |vector: &Vec<u8>| vector.capacity() <= VECTOR_SIZE_MAX;
+        let is_small = is_small(&vectors.to_client) && is_small(&vectors.to_backend);
+        if is_used && is_small && kept.len() < VECTORS_KEPT_MAX {
+            kept.push(vectors);
         }
     }
 }

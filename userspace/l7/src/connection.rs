@@ -10,7 +10,7 @@ use weir_model::Serves;
 use weir_net::{Alpn, TlsStream, proxy_protocol};
 
 use crate::buffer::Buffer;
-use crate::client;
+use crate::client::{self, Client};
 use crate::forwarded::{ClientSide, Scheme};
 use crate::http2;
 use crate::io::{IoError, Wait, read, within};
@@ -40,38 +40,54 @@ pub(crate) async fn serve(
     socket: TcpStream,
     peer: SocketAddr,
 ) {
-    let Some(serving) = reactor.snapshot().listener(listener.configured).cloned() else { return };
+    // What goes before the first request is needed once, and takes up more than what follows.
+    if let Some(client) = Box::pin(begin(reactor, listener, socket, peer)).await {
+        client::run(client).await;
+    }
+}
+
+/// Finds out what is spoken, and serves it; a client of HTTP/1.1 is left to be served.
+async fn begin(
+    reactor: Rc<Reactor>,
+    listener: Rc<Listener>,
+    socket: TcpStream,
+    peer: SocketAddr,
+) -> Option<Box<Client>> {
+    let serving = reactor.snapshot().listener(listener.configured).cloned()?;
     let timer = reactor.timers.timer();
     timer.arm(serving.policy.timeouts.header);
     let ends = Ends { client: peer, local: listener.bound };
     let mut arrived = match arrive(&reactor, socket, &serving, ends, &timer).await {
         Ok(arrived) => arrived,
-        Err(refusal) => return reactor.counters.refused(refusal),
+        Err(refusal) => {
+            reactor.counters.refused(refusal);
+            return None;
+        }
     };
-    let (http1, http2) = match serving.serves {
-        Serves::Tcp { service } => return tcp::serve(reactor, arrived, service).await,
-        Serves::TlsPassthrough => return tcp::serve_by_name(reactor, arrived, &timer).await,
-        Serves::Http { http1, http2 } => (http1, http2),
-    };
-    let alpn = match &arrived.stream {
-        Stream::Tls(tls) => Some(tls.alpn()),
-        Stream::Plain(_) | Stream::Pipe(_) => None,
-    };
-    let speaks_http2 = match (alpn, http1, http2) {
-        (Some(alpn), ..) => alpn == Alpn::Http2,
-        (None, true, true) => {
-            match has_preface(&arrived.stream, &mut arrived.input, &timer).await {
-                Ok(has_preface) => has_preface,
-                Err(_) => return,
+    match serving.serves {
+        Serves::Tcp { service } => tcp::serve(reactor, arrived, service).await,
+        Serves::TlsPassthrough => tcp::serve_by_name(reactor, arrived, &timer).await,
+        Serves::Http { http1, http2 } => {
+            if speaks_http2(&mut arrived, (http1, http2), &timer).await.ok()? {
+                http2::serve(reactor, listener, arrived).await;
+            } else {
+                return Client::new(reactor, listener, arrived, None);
             }
         }
-        (None, _, http2) => http2,
-    };
-    drop(timer);
-    if speaks_http2 {
-        http2::serve(reactor, listener, arrived).await;
-    } else {
-        client::serve(reactor, listener, arrived).await;
+    }
+    None
+}
+
+/// By ALPN where there is TLS, else by how the client begins where both are served.
+async fn speaks_http2(
+    arrived: &mut Arrived,
+    serves: (bool, bool),
+    timer: &Timer,
+) -> Result<bool, IoError> {
+    match (&arrived.stream, serves) {
+        (Stream::Tls(tls), _) => Ok(tls.alpn() == Alpn::Http2),
+        (_, (true, true)) => has_preface(&arrived.stream, &mut arrived.input, timer).await,
+        (_, (_, http2)) => Ok(http2),
     }
 }
 

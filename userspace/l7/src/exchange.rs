@@ -121,14 +121,14 @@ async fn send(
     service.budget.on_request(reactor.now());
     let _place = match service.upstream.try_request() {
         Some(place) => place,
-        None => wait_for(&reactor, service, || service.upstream.try_request()).await?,
+        None => Box::pin(wait_for(&reactor, service, || service.upstream.try_request())).await?,
     };
     let sent = loop {
         let mut backend = attempts.connect(&reactor).await?;
         backend.open.backend().count_request();
         let answered = match client.body {
             BodyPlace::Whole(size) => in_turn(client, way, &mut attempts, &mut backend, size).await,
-            BodyPlace::Streaming => both_ways(client, way, &attempts, &backend).await,
+            BodyPlace::Streaming => Box::pin(both_ways(client, way, &attempts, &backend)).await,
         };
         match answered {
             Ok(answered) => break Ok((backend, answered)),
@@ -147,7 +147,7 @@ async fn send(
     let (backend, answered) = sent?;
     tell_success(&attempts, &reactor, backend.open.backend(), answered.status, began);
     if answered.switched {
-        return Ok(switch(client, service, backend, answered).await);
+        return Ok(Box::pin(switch(client, service, backend, answered)).await);
     }
     Ok(finish(client, service, backend, answered))
 }
@@ -193,7 +193,7 @@ async fn in_turn(
     let is_repeatable = client.is_repeatable();
     let sent = Cell::new(true);
     if let Some(after) = service.hedge.filter(|_| is_repeatable) {
-        hedge::send(client, service, attempts, backend, after).await?;
+        Box::pin(hedge::send(client, service, attempts, backend, after)).await?;
     } else {
         let body = client.request.length..client.request.length + body_size;
         let body = client.input.data().get(body).unwrap_or_default();

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::{JoinHandle, spawn_local};
 use weir_balance::Upstream;
 
-use crate::buffer::Buffers;
+use crate::buffer::{Buffers, VectorPool};
 use crate::counters::Counters;
 use crate::deferred::Flusher;
 use crate::http2;
@@ -47,6 +47,7 @@ pub(crate) struct Reactor {
     snapshot: RefCell<Rc<OwnSnapshot>>,
     pub(crate) timers: Rc<Timers>,
     pub(crate) buffers: Rc<Buffers>,
+    pub(crate) vectors: VectorPool,
     pub(crate) pool: Pool,
     pub(crate) backends: http2::Backends,
     pub(crate) flusher: Rc<Flusher>,
@@ -93,6 +94,7 @@ impl Reactor {
             snapshot: RefCell::new(Rc::new(OwnSnapshot(snapshot))),
             timers: Rc::new(Timers::default()),
             buffers: Rc::new(Buffers::default()),
+            vectors: VectorPool::default(),
             pool: Pool::default(),
             backends: http2::Backends::default(),
             flusher: Rc::default(),
