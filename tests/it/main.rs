@@ -19,6 +19,7 @@ mod site;
 mod status;
 mod stop;
 mod tidy;
+mod upgrade;
 mod vip_model;
 mod vips;
 mod vips_probes;

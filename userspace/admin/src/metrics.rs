@@ -47,7 +47,7 @@ fn process(running: &Running, page: &mut Page) {
 }
 
 fn kernel(running: &Running, page: &mut Page) {
-    let Some(kernel) = &running.kernel else { return };
+    let Some(kernel) = running.kernel.kernel() else { return };
     page.family("weir_bans", "gauge", "Prefixes banned in the kernel.");
     page.sample("weir_bans", &[], kernel.ban_count());
     let counters = kernel.counters().unwrap_or_default();
@@ -93,7 +93,7 @@ fn vips(running: &Running, page: &mut Page) {
             |it| it.moving_packets,
         ),
     ];
-    let vips = running.kernel.as_ref().map(|kernel| kernel.vips()).unwrap_or_default();
+    let vips = running.kernel.kernel().map(|kernel| kernel.vips()).unwrap_or_default();
     if vips.is_empty() {
         return;
     }
@@ -137,7 +137,7 @@ fn guard(running: &Running, page: &mut Page) {
         }),
         ("weir_guard_dropped_total", "counter", "Packets that the guard dropped.", |it| it.dropped),
     ];
-    let Some(guard) = running.kernel.as_deref().map(guard::shown) else { return };
+    let Some(guard) = running.kernel.kernel().as_deref().map(guard::shown) else { return };
     const STATE: &str = "weir_guard_state";
     page.family(STATE, "gauge", "1 for the state that a VIP or listener is in.");
     for it in &guard.guarded {

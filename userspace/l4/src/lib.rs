@@ -57,7 +57,7 @@ pub use backend::Decapsulator;
 pub use change::Configured;
 pub use datapath::detach;
 pub use doctor::{Finding, doctor};
-pub use enforce::enforce;
+pub use enforce::{Holder, enforce};
 pub use error::Error;
 pub use guard_types::{GuardChange, GuardStats, Guarded, GuardedStats};
 pub use kernel::Kernel;

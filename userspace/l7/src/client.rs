@@ -171,6 +171,7 @@ impl Client {
         // A client that connects has something to say; one that was served may come back later.
         let timeouts = &self.policy.timeouts;
         self.timer.arm(if self.served == 0 { timeouts.header } else { timeouts.idle });
+        let mut is_capped = false;
         poll_fn(|context| {
             // The runtime may call a socket readable that is not, so only bytes count.
             if self.stream.poll_readable(context).is_ready() {
@@ -183,11 +184,12 @@ impl Client {
                 self.input.release();
             }
             self.timer.register(context);
-            if self.timer.fired() || self.is_draining() {
-                Poll::Ready(false)
-            } else {
-                Poll::Pending
+            if self.listener.closing.get() && !is_capped {
+                is_capped = true;
+                let until = self.listener.idle_until.get();
+                self.timer.arm_at_most(until.saturating_sub(self.reactor.now()));
             }
+            if self.timer.fired() { Poll::Ready(false) } else { Poll::Pending }
         })
         .await
     }

@@ -34,15 +34,20 @@ pub(crate) struct ListenerShared {
 pub(crate) struct Listener {
     pub(crate) configured: SocketAddr,
     pub(crate) bound: SocketAddr,
-    /// The listener was removed: connections are closed after their current request.
+    /// The listener was removed, or the reactor drains: connections are closed after their current
+    /// request, or their next one.
     pub(crate) closing: Cell<bool>,
+    /// Until when, since the reactor started, a next request is waited for where it is closing. A client
+    /// that sends one in the moment in which its connection is closed would see it fail.
+    pub(crate) idle_until: Cell<Duration>,
     shared: Arc<ListenerShared>,
 }
 
 impl Listener {
     pub(crate) fn new(shared: Arc<ListenerShared>) -> Self {
         let (configured, bound) = (shared.configured, shared.bound);
-        Self { configured, bound, closing: Cell::new(false), shared }
+        let idle_until = Cell::new(Duration::MAX);
+        Self { configured, bound, closing: Cell::new(false), idle_until, shared }
     }
 }
 

@@ -27,6 +27,10 @@ fn page(status: &Status) -> String {
         "weir {version}, pid {pid}: {state}, up {}, generation {generation}, {reactors} reactors\n",
         duration(*uptime_seconds)
     );
+    if let Some(pid) = status.draining_pid {
+        // Writing to a String cannot fail.
+        let _ = writeln!(page, "pid {pid}, which it took over from, answers what is open");
+    }
     kernel(status.kernel.as_ref(), &mut page);
     page += "\n";
     if !status.vips.is_empty() {
