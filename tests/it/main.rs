@@ -16,6 +16,7 @@ mod packet;
 mod reload;
 mod route;
 mod site;
+mod sock;
 mod status;
 mod stop;
 mod tidy;

@@ -28,7 +28,8 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Where `unsafe` may stand.
-const UNSAFE: [&str; 6] = [
+const UNSAFE: [&str; 7] = [
+    "ebpf/sock/",
     "ebpf/xdp/",
     "userspace/l4/src/batch.rs",
     "userspace/l4/src/datapath.rs",

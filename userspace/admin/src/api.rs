@@ -25,6 +25,12 @@ pub struct Status {
     pub draining: bool,
     /// Threads that serve traffic.
     pub reactors: usize,
+    /// Open client connections of each.
+    #[serde(default)]
+    pub reactor_connections: Vec<u32>,
+    /// What connections go to reactors by: `cpu`, that which received them, or `hash`.
+    #[serde(default)]
+    pub selection: String,
     /// The kernel side; absent where it is off.
     pub kernel: Option<Kernel>,
     /// The flood guard; absent where the kernel side is off.

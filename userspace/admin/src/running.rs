@@ -29,6 +29,8 @@ pub struct Running {
     pub draining: Cell<bool>,
     /// Where the status port is bound.
     pub status_address: Cell<Option<SocketAddr>>,
+    /// Whether the kernel selects reactors by CPU and load; else it goes by hash.
+    pub selects: Cell<bool>,
     /// The process that this one took over from, while it lives.
     pub predecessor: Cell<Option<u32>>,
     /// When the process started.

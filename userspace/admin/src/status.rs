@@ -31,6 +31,8 @@ fn status(running: &Rc<Running>) -> Status {
         ready: running.is_ready(),
         draining: running.draining.get(),
         reactors: running.engine.counters().count(),
+        reactor_connections: running.engine.open(),
+        selection: if running.selects.get() { "cpu" } else { "hash" }.to_owned(),
         kernel: running.kernel.kernel().as_deref().map(kernel),
         guard: running.kernel.kernel().as_deref().map(guard::shown),
         status_address: running.status_address.get(),

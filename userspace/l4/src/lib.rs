@@ -34,6 +34,8 @@ mod probes;
 #[cfg(feature = "kernel")]
 mod samples;
 #[cfg(feature = "kernel")]
+mod select;
+#[cfg(feature = "kernel")]
 mod tables;
 #[cfg(feature = "kernel")]
 mod tc;
@@ -51,6 +53,9 @@ pub use flood::Flood;
 #[cfg(not(feature = "kernel"))]
 #[path = "datapath_absent.rs"]
 mod datapath;
+#[cfg(not(feature = "kernel"))]
+#[path = "select_absent.rs"]
+mod select;
 
 #[cfg(feature = "kernel")]
 pub use backend::Decapsulator;
@@ -61,6 +66,7 @@ pub use enforce::{Holder, enforce};
 pub use error::Error;
 pub use guard_types::{GuardChange, GuardStats, Guarded, GuardedStats};
 pub use kernel::Kernel;
+pub use select::{Group, Selector, unselect};
 pub use types::{AttachMode, Attached, BanHits, Counter, ListStats, Loaded, Seen, Sight, Stats};
 pub use vip_types::{
     BackendStats, Explained, FlowQuestion, Pool, PoolMember, VipProbe, VipStats, Wanted,

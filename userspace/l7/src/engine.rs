@@ -50,6 +50,8 @@ pub struct Engine {
 
 #[derive(Debug)]
 struct Handle {
+    /// Where it is pinned.
+    core: Option<usize>,
     orders: Option<mpsc::UnboundedSender<Order>>,
     counters: Arc<Counters>,
     thread: Option<JoinHandle<()>>,
@@ -127,7 +129,8 @@ impl Engine {
                         tracing::error!("reactor {index}: {error}");
                     }
                 })?;
-            engine.reactors.push(Handle { orders: Some(orders), counters, thread: Some(thread) });
+            let (orders, thread) = (Some(orders), Some(thread));
+            engine.reactors.push(Handle { core, orders, counters, thread });
         }
         Ok(engine)
     }
@@ -257,6 +260,19 @@ impl Engine {
 
     fn bound(&self) -> MutexGuard<'_, Vec<BoundListener>> {
         lock(&self.listeners)
+    }
+
+    /// The core of each reactor that is pinned to one.
+    #[must_use]
+    pub fn cores(&self) -> Vec<Option<usize>> {
+        self.reactors.iter().map(|reactor| reactor.core).collect()
+    }
+
+    /// Open connections of each reactor.
+    #[must_use]
+    pub fn open(&self) -> Vec<u32> {
+        let open = |counters: &Counters| u32::try_from(counters.open.value()).unwrap_or(u32::MAX);
+        self.counters().map(open).collect()
     }
 
     /// What each reactor has done.

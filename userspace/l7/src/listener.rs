@@ -108,7 +108,7 @@ impl OpenConnection {
     fn new(reactor: &Rc<Reactor>, listener: &Listener) -> Self {
         let shared = Arc::clone(&listener.shared);
         let count = shared.connections.fetch_add(1, Ordering::Relaxed) + 1;
-        reactor.open.set(reactor.open.get() + 1);
+        reactor.count_open(reactor.open.get() + 1);
         Self { reactor: Rc::clone(reactor), shared, count }
     }
 }
@@ -116,7 +116,7 @@ impl OpenConnection {
 impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.shared.connections.fetch_sub(1, Ordering::Relaxed);
-        self.reactor.open.set(self.reactor.open.get() - 1);
+        self.reactor.count_open(self.reactor.open.get() - 1);
         if self.reactor.open.get() == 0 {
             self.reactor.idle.notify_waiters();
         }

@@ -107,6 +107,11 @@ impl Reactor {
         }
     }
 
+    pub(crate) fn count_open(&self, open: usize) {
+        self.open.set(open);
+        self.counters.open.set(open as u64);
+    }
+
     /// The time since the reactor started, as of the last sweep.
     pub(crate) fn now(&self) -> Duration {
         self.now.get()

@@ -24,8 +24,9 @@ fn page(status: &Status) -> String {
     };
     let Status { version, pid, uptime_seconds, generation, reactors, .. } = status;
     let mut page = format!(
-        "weir {version}, pid {pid}: {state}, up {}, generation {generation}, {reactors} reactors\n",
-        duration(*uptime_seconds)
+        "weir {version}, pid {pid}: {state}, up {}, generation {generation}, {reactors} reactors by {}\n",
+        duration(*uptime_seconds),
+        status.selection
     );
     if let Some(pid) = status.draining_pid {
         // Writing to a String cannot fail.

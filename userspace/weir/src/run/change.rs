@@ -12,7 +12,7 @@ use weir_l4::{Configured, Kernel, List};
 use weir_l7::{Engine, Plan, Snapshot};
 use weir_model::{BanFile, Cidr, Config, KernelMode};
 
-use super::{Main, certificates, config, files::Watched, lists, notify, vips};
+use super::{Main, certificates, config, files::Watched, lists, notify, select, vips};
 
 /// Reads the configuration again and puts it in force, or says why not and changes nothing.
 pub(crate) async fn reload(main: &mut Main) -> Result<Done, String> {
@@ -94,6 +94,7 @@ pub(crate) async fn apply(main: &mut Main, config: Config, planned: Planned) -> 
     main.config = config;
     main.ban_files = lists_watched;
     main.certificates = certificates;
+    select::follow(main);
     probe(main)
 }
 

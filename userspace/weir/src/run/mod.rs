@@ -10,6 +10,7 @@ mod guard;
 mod handover;
 mod lists;
 mod notify;
+mod select;
 mod signals;
 mod upgrade;
 mod vips;
@@ -26,7 +27,7 @@ use anyhow::{Context, Result};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use weir_admin::{Asking, Order, Running, Watch};
-use weir_l4::{Holder, Kernel};
+use weir_l4::{Holder, Kernel, Selector};
 use weir_l7::Engine;
 use weir_model::{Config, KernelMode, LogLevel};
 
@@ -100,6 +101,7 @@ async fn serve(arguments: &Run, config: Config, predecessor: Option<&Predecessor
         generation: Cell::new(0),
         draining: Cell::new(false),
         status_address: Cell::new(admin.status_address()),
+        selects: Cell::new(false),
         predecessor: Cell::new(predecessor.map(|predecessor| predecessor.pid)),
         started: Instant::now(),
         orders,
@@ -112,6 +114,7 @@ async fn serve(arguments: &Run, config: Config, predecessor: Option<&Predecessor
         config: config.clone(),
         detach: false,
         serving: admin::Serving::default(),
+        selector: Selector::default(),
         watch: weir_health::Watch::default(),
         ban_files: files::Watched::default(),
         certificates: files::Watched::default(),
@@ -165,6 +168,8 @@ struct Main {
     detach: bool,
     /// The admin side's sockets.
     serving: admin::Serving,
+    /// Which reactors get connections.
+    selector: Selector,
     /// The probes of the configuration in force.
     watch: weir_health::Watch,
     /// The ban lists of the configuration in force, as they were read.
@@ -217,7 +222,10 @@ impl Main {
                 },
                 _ = ticks.tick() => self.tick().await,
                 _ = guards.tick() => guard::follow(self).await,
-                _ = balances.tick() => vips::follow(self).await,
+                _ = balances.tick() => {
+                    select::tell(self);
+                    vips::follow(self).await;
+                }
                 _ = looks.tick() => {
                     change::follow_lists(self).await;
                     certificates::follow(self).await;

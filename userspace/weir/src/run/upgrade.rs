@@ -12,7 +12,7 @@ use weir_l4::Kernel;
 use weir_net::Handover;
 
 use super::handover::{FAILED, GO, PATIENCE, PLANNED, READY, Sockets, VARIABLE};
-use super::{Main, change, notify, start_kernel};
+use super::{Main, change, notify, select, start_kernel};
 
 /// How long who uses the kernel side (a list that is being loaded) may take to let go of it.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -108,7 +108,9 @@ async fn retake_kernel(main: &mut Main) -> Result<()> {
     main.running.kernel.replace(kernel.map(Arc::new));
     let config = main.config.clone();
     let planned = change::plan(&main.running.engine, &main.running.upstreams.borrow(), &config)?;
-    super::put_in_force(main, config, planned).await
+    super::put_in_force(main, config, planned).await?;
+    select::renew(main);
+    Ok(())
 }
 
 /// The process that is to succeed this one.
