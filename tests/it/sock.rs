@@ -88,3 +88,85 @@ fn without_the_kernel_side_connections_go_by_hash() {
     assert_eq!(client.get("/").status, 200);
     assert_eq!(open(&weir).iter().sum::<u64>(), 1);
 }
+
+/// Whether a connection to each of these is served, and what the backend is told of its port.
+fn forwarded_port(site: &Site, address: &str) -> Option<String> {
+    let address: SocketAddr = address.parse().unwrap();
+    inside(&site.world.weir(), || {
+        TcpStream::connect(address).ok()?;
+        let head = Client::connect(address).get("/headers").text();
+        let line = head.lines().find_map(|line| line.strip_prefix("x-forwarded-port: "));
+        line.map(ToOwned::to_owned)
+    })
+    .unwrap()
+}
+
+#[test]
+fn a_listener_serves_addresses_and_ports_that_it_is_not_bound_to() {
+    if !need::root() {
+        return;
+    }
+    let also = "also: [\"203.0.113.0/24:8000-8999\", \"[2001:db8::]/64:443\"]";
+    let sections = Site::sections().replace("name: web,", &format!("name: web, {also},"));
+    let more =
+        "listeners: [{ name: more, address: \"127.0.0.9:7000\", also: [\"203.0.113.7:8100\"] }, ";
+    let mut site = Site::start_with(&sections.replace("listeners: [", more));
+    for route in ["203.0.113.0/24", "2001:db8::/64"] {
+        let mut command = std::process::Command::new("ip");
+        let command = command.args(["-n", &site.world.weir(), "route", "add", "local", route]);
+        assert!(command.args(["dev", "lo"]).status().unwrap().success());
+    }
+    for upgrades in 0..2 {
+        if upgrades > 0 {
+            site.weir.ok(&["upgrade"]);
+        }
+        // A thousand of them, each once.
+        let served = inside(&site.world.weir(), || {
+            let mut open = Vec::new();
+            for host in 0..100 {
+                for port in 0..10 {
+                    let address: SocketAddr =
+                        format!("203.0.113.{}:{}", host + 20, 8000 + host * 10 + port)
+                            .parse()
+                            .unwrap();
+                    open.push(TcpStream::connect(address).unwrap());
+                }
+            }
+            let last = open.last().unwrap().peer_addr().unwrap();
+            (open.len(), Client::connect(last).get("/").status)
+        });
+        assert_eq!(served.unwrap(), (1000, 200));
+        for (address, port) in [
+            ("203.0.113.1:8000", Some("8000")),
+            ("203.0.113.255:8999", Some("8999")),
+            ("[2001:db8::1234]:443", Some("443")),
+            ("203.0.113.1:7999", None),
+            ("203.0.113.1:9000", None),
+            ("[2001:db8::1234]:444", None),
+            // The narrower one is another listener's.
+            ("203.0.113.7:8100", Some("8100")),
+            ("127.0.0.9:7000", Some("7000")),
+        ] {
+            assert_eq!(forwarded_port(&site, address).as_deref(), port, "{address}");
+        }
+    }
+    site.weir.write(&Site::sections());
+    site.weir.ok(&["reload"]);
+    assert_eq!(forwarded_port(&site, "203.0.113.1:8001"), None);
+    assert_eq!(forwarded_port(&site, "203.0.113.1:8000").as_deref(), Some("8000"), "it is bound");
+    site.weir.ok(&["stop", "--detach"]);
+    site.weir.wait();
+}
+
+#[test]
+fn without_the_kernel_side_other_addresses_are_refused() {
+    let backend = Backend::start("a");
+    let keys = ", also: [\"203.0.113.0/24:80\"]";
+    let refused =
+        Balancer::try_start_in(None, &balancer::with(&[backend.address], keys, "")).unwrap_err();
+    let refused = refused.to_string();
+    assert!(
+        refused.contains("listener web: `also` needs the kernel side, which is off"),
+        "{refused}"
+    );
+}

@@ -23,7 +23,7 @@ pub const SOURCES: [&str; 8] = [
 /// The objects that are compiled, by their folder: the product's, and what tests and benchmarks need.
 const OBJECTS: [(&str, &[&str]); 2] = [
     ("ebpf/xdp", &["weir-xdp", "weir-decap", "weir-probe", "weir-flood", "weir-measure"]),
-    ("ebpf/sock", &["weir-select"]),
+    ("ebpf/sock", &["weir-select", "weir-lookup"]),
 ];
 
 /// Compiles the programs to ELF objects in `folder`, each named as in [`OBJECTS`] with `.o`.

@@ -15,6 +15,7 @@ use hyper::{Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
@@ -53,7 +54,12 @@ where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let (running, asking) = (Rc::clone(running), Rc::clone(running));
-    let service = service_fn(move |request| answer(Rc::clone(&running), request, port, is_local));
+    let asked = Rc::new(Notify::new());
+    let told = Rc::clone(&asked);
+    let service = service_fn(move |request| {
+        told.notify_one();
+        answer(Rc::clone(&running), request, port, is_local)
+    });
     spawn_local(async move {
         let open = OpenConnection::new(asking);
         let connection = http1::Builder::new()
@@ -64,7 +70,12 @@ where
         // A client that goes away in the middle has nobody left to tell.
         tokio::select! {
             _ = connection.as_mut() => return,
-            () = open.0.asking.leave.notified() => connection.as_mut().graceful_shutdown(),
+            () = open.0.asking.leave.notified() => {}
+        }
+        // One that has asked nothing yet is about to; closed now it would see its request fail.
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = asked.notified() => connection.as_mut().graceful_shutdown(),
         }
         let _ = connection.await;
     });

@@ -26,6 +26,8 @@ mod datapath;
 #[cfg(feature = "kernel")]
 mod guard;
 #[cfg(feature = "kernel")]
+mod lookup;
+#[cfg(feature = "kernel")]
 mod mapped;
 #[cfg(feature = "kernel")]
 mod pins;
@@ -54,6 +56,9 @@ pub use flood::Flood;
 #[path = "datapath_absent.rs"]
 mod datapath;
 #[cfg(not(feature = "kernel"))]
+#[path = "lookup_absent.rs"]
+mod lookup;
+#[cfg(not(feature = "kernel"))]
 #[path = "select_absent.rs"]
 mod select;
 
@@ -66,6 +71,7 @@ pub use enforce::{Holder, enforce};
 pub use error::Error;
 pub use guard_types::{GuardChange, GuardStats, Guarded, GuardedStats};
 pub use kernel::Kernel;
+pub use lookup::Lookup;
 pub use select::{Group, Selector, unselect};
 pub use types::{AttachMode, Attached, BanHits, Counter, ListStats, Loaded, Seen, Sight, Stats};
 pub use vip_types::{

@@ -37,7 +37,7 @@ pub(crate) async fn serve(
     reactor: Rc<Reactor>,
     listener: Rc<Listener>,
     socket: TcpStream,
-    peer: SocketAddr,
+    (peer, local): (SocketAddr, SocketAddr),
 ) {
     let Some(serving) = reactor.snapshot().listener(listener.configured).cloned() else { return };
     let timer = reactor.timers.timer();
@@ -61,7 +61,7 @@ pub(crate) async fn serve(
         (None, _, http2) => http2,
     };
     drop(timer);
-    let side = ClientSide::new(peer, listener.bound, scheme);
+    let side = ClientSide::new(peer, local, scheme);
     let arrived = Arrived { stream, side, input };
     if speaks_http2 {
         http2::serve(reactor, listener, arrived).await;

@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -174,7 +174,7 @@ impl Engine {
             added: Vec::new(),
             silent: Vec::new(),
         };
-        for Listener { name, address, .. } in listeners {
+        for Listener { name, address, also, .. } in listeners {
             let bound = self.bound();
             let open = bound.iter().find(|open| open.shared.configured == *address);
             let (shared, sockets) = match open {
@@ -183,6 +183,8 @@ impl Engine {
                     .open(*address, &lock(&self.inherited), self.reactors.len())
                     .map_err(|source| EngineError::Listen { name: name.clone(), source })?,
             };
+            // Ahead of the plan, which costs a system call a connection at most.
+            shared.serves_others.fetch_or(!also.is_empty(), Ordering::Relaxed);
             plan.listeners.push(BoundListener { name: name.clone(), shared, sockets });
         }
         Ok(plan)
@@ -317,7 +319,12 @@ impl Plan {
         let missing = weir_net::bind_more(bound, count.saturating_sub(sockets.len()))?;
         self.silent.push(Arc::new(copies(&missing, address)?));
         sockets.extend(missing);
-        let shared = ListenerShared { configured: address, bound, connections: AtomicU32::new(0) };
+        let shared = ListenerShared {
+            configured: address,
+            bound,
+            serves_others: AtomicBool::new(false),
+            connections: AtomicU32::new(0),
+        };
         let (shared, kept) = (Arc::new(shared), Arc::new(copies(&sockets, address)?));
         self.added.push((Arc::clone(&shared), sockets));
         Ok((shared, kept))

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -25,6 +25,8 @@ pub(crate) struct ListenerShared {
     pub(crate) configured: SocketAddr,
     /// Where it is bound: differs where port 0 was configured.
     pub(crate) bound: SocketAddr,
+    /// It serves other addresses, too: a connection tells which.
+    pub(crate) serves_others: AtomicBool,
     /// Open client connections.
     pub(crate) connections: AtomicU32,
 }
@@ -89,9 +91,13 @@ fn admit(
         reactor.counters.refused(Refusal::TooManyConnections);
         return;
     }
+    let local = match listener.shared.serves_others.load(Ordering::Relaxed) {
+        true => stream.local_addr().unwrap_or(listener.bound),
+        false => listener.bound,
+    };
     let (reactor, listener) = (Rc::clone(reactor), Rc::clone(listener));
     spawn_local(async move {
-        connection::serve(reactor, listener, stream, peer).await;
+        connection::serve(reactor, listener, stream, (peer, local)).await;
         drop(open);
     });
 }

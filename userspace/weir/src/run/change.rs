@@ -61,6 +61,7 @@ pub(crate) fn plan(
     previous: &[Arc<Upstream>],
     config: &Config,
 ) -> Result<Planned> {
+    select::check(config)?;
     let upstreams = weir_balance::build(&config.upstreams, config.zone.as_deref(), previous);
     let has_kernel = config.kernel.mode != KernelMode::Off;
     let files = if has_kernel { &config.kernel.bans.files[..] } else { &[] };
@@ -94,7 +95,7 @@ pub(crate) async fn apply(main: &mut Main, config: Config, planned: Planned) -> 
     main.config = config;
     main.ban_files = lists_watched;
     main.certificates = certificates;
-    select::follow(main);
+    select::follow(main)?;
     probe(main)
 }
 

@@ -27,7 +27,7 @@ use anyhow::{Context, Result};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use weir_admin::{Asking, Order, Running, Watch};
-use weir_l4::{Holder, Kernel, Selector};
+use weir_l4::{Holder, Kernel, Lookup, Selector};
 use weir_l7::Engine;
 use weir_model::{Config, KernelMode, LogLevel};
 
@@ -115,6 +115,7 @@ async fn serve(arguments: &Run, config: Config, predecessor: Option<&Predecessor
         detach: false,
         serving: admin::Serving::default(),
         selector: Selector::default(),
+        lookup: None,
         watch: weir_health::Watch::default(),
         ban_files: files::Watched::default(),
         certificates: files::Watched::default(),
@@ -170,6 +171,8 @@ struct Main {
     serving: admin::Serving,
     /// Which reactors get connections.
     selector: Selector,
+    /// Which listener serves an address that none is bound to.
+    lookup: Option<Lookup>,
     /// The probes of the configuration in force.
     watch: weir_health::Watch,
     /// The ban lists of the configuration in force, as they were read.
@@ -250,6 +253,7 @@ impl Main {
     async fn leave(&mut self, signals: &mut Signals) {
         self.running.draining.set(true);
         self.serving.leave();
+        self.lookup = None;
         let running = Rc::clone(&self.running);
         let asking = timeout(ASKING_TIMEOUT, running.asking.end());
         let drain = self.drain(Some(self.config.drain_timeout), signals);

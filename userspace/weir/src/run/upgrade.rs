@@ -109,8 +109,7 @@ async fn retake_kernel(main: &mut Main) -> Result<()> {
     let config = main.config.clone();
     let planned = change::plan(&main.running.engine, &main.running.upstreams.borrow(), &config)?;
     super::put_in_force(main, config, planned).await?;
-    select::renew(main);
-    Ok(())
+    select::renew(main)
 }
 
 /// The process that is to succeed this one.
