@@ -1,6 +1,6 @@
 //! `weir upgrade`: the binary is started anew, and everything left to it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -48,7 +48,7 @@ pub(crate) async fn upgrade(main: &mut Main, binary: Option<PathBuf>) -> Result<
 async fn try_upgrade(main: &mut Main, binary: Option<PathBuf>) -> Result<u32> {
     let binary = binary.map_or_else(own_binary, Ok)?;
     let sockets = main.serving.sockets(main.running.engine.sockets())?;
-    let successor = spawn_blocking(move || Successor::start(binary, &sockets));
+    let successor = spawn_blocking(move || Successor::start(&binary, &sockets));
     let successor = successor.await.context("start the successor")??;
     let had_kernel = match release_kernel(main).await {
         Ok(had_kernel) => had_kernel,
@@ -120,10 +120,10 @@ struct Successor {
 
 impl Successor {
     /// Starts it; ends once it has done everything that does not touch the kernel.
-    fn start(binary: PathBuf, sockets: &Sockets) -> Result<Self> {
+    fn start(binary: &Path, sockets: &Sockets) -> Result<Self> {
         let (channel, other) = Handover::pair().context("make a channel")?;
         channel.set_patience(PATIENCE).context("make a channel")?;
-        let child = Command::new(&binary)
+        let child = Command::new(binary)
             .args(std::env::args_os().skip(1))
             .env(VARIABLE, std::process::id().to_string())
             .stdin(Stdio::from(other))
