@@ -325,3 +325,31 @@ fn the_service_manager_is_told() {
     weir.ok(&["stop"]);
     assert_eq!(told(), "STOPPING=1");
 }
+
+#[test]
+fn a_stop_under_load_fails_no_request() {
+    let backend = Backend::start("a");
+    let mut weir = Balancer::start(&balancer::simple(&[backend.address]));
+    let address = weir.address("web");
+    let served = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let mut client = Client::connect(address);
+                loop {
+                    let response = client.try_get("/").expect("an answer");
+                    assert_eq!(response.status, 200);
+                    served.fetch_add(1, Ordering::Relaxed);
+                    if response.header("connection") == Some("close") {
+                        return;
+                    }
+                }
+            });
+        }
+        while served.load(Ordering::Relaxed) < 200 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        weir.ok(&["stop"]);
+    });
+    assert!(weir.wait());
+}
