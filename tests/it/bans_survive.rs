@@ -188,7 +188,9 @@ fn a_ban_of_layer_7_drops_within_a_millisecond() {
     })
     .unwrap();
     let (bans, wanted) = weir_l7::Bans::channel();
-    let enforcing = weir_l4::enforce(Arc::clone(&kernel), wanted);
+    let holder = weir_l4::Holder::default();
+    holder.replace(Some(Arc::clone(&kernel)));
+    let enforcing = weir_l4::enforce(holder, wanted);
     kernel.watch();
     let ended = AtomicBool::new(false);
     let source = World::address("client1").parse().unwrap();

@@ -18,17 +18,21 @@ fn with_open_request(sections: &str, milliseconds: u32) -> (Backend, Balancer, C
 }
 
 #[test]
-fn open_requests_are_answered_and_idle_connections_closed() {
+fn open_requests_are_answered_and_idle_connections_have_one_more() {
     for signal in [Signal::SIGTERM, Signal::SIGQUIT] {
-        let (_backend, mut weir, mut busy) = with_open_request("", 500);
+        let (_backend, mut weir, mut busy) = with_open_request("drain-timeout: 3s\n", 500);
         let address = weir.address("web");
-        let mut idle = Client::connect(address);
-        assert_eq!(idle.get("/").status, 200);
+        let mut idle = [Client::connect(address), Client::connect(address)];
+        idle.iter_mut().for_each(|idle| assert_eq!(idle.get("/").status, 200));
         weir.signal(signal);
-        assert!(idle.is_closed());
+        weir.wait_until("it is draining", |status| status["draining"] == true);
+        // What a client sends that does not know yet is answered, too.
+        let last = idle[0].get("/");
+        assert_eq!((last.status, last.header("connection")), (200, Some("close")));
         let response = busy.response();
         assert_eq!(response.text(), "slow\n");
         assert!(busy.is_closed());
+        assert!(idle.iter_mut().all(Client::is_closed));
         assert!(weir.wait(), "{}", weir.log());
         assert!(weir.log().contains("every open request was answered"));
         assert!(std::net::TcpStream::connect(address).is_err());

@@ -32,10 +32,12 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Where `unsafe` may stand.
-const UNSAFE: [&str; 6] = [
+const UNSAFE: [&str; 8] = [
+    "ebpf/sock/",
     "ebpf/xdp/",
     "userspace/l4/src/batch.rs",
     "userspace/l4/src/datapath.rs",
+    "userspace/l4/src/lookup.rs",
     "userspace/l4/src/mapped.rs",
     "userspace/l4/src/tables.rs",
     "userspace/l4/src/vips/maps.rs",

@@ -50,10 +50,25 @@ impl Balancer {
     /// # Errors
     /// It does not start; its log is in the message.
     pub fn try_start_in(namespace: Option<&str>, sections: &str) -> Result<Self> {
+        Self::launch(command_in(namespace), namespace, sections)
+    }
+
+    /// Starts it as a service manager would that listens on this socket (sd_notify(3)).
+    ///
+    /// # Panics
+    /// As [`Balancer::start`].
+    #[must_use]
+    pub fn start_notifying(socket: &Path, sections: &str) -> Self {
+        let mut command = command_in(None);
+        command.env("NOTIFY_SOCKET", socket);
+        Self::launch(command, None, sections).expect("start weir")
+    }
+
+    fn launch(mut command: Command, namespace: Option<&str>, sections: &str) -> Result<Self> {
         let folder = tempfile::tempdir().context("make a folder")?;
         write_config(folder.path(), sections);
         let log = std::fs::File::create(folder.path().join("log")).context("make a log file")?;
-        let child = command_in(namespace)
+        let child = command
             .args(["run", "-c"])
             .arg(folder.path().join("weir.yaml"))
             .stdin(Stdio::null())
@@ -190,7 +205,37 @@ impl Balancer {
         std::mem::forget(self);
     }
 
-    /// Its process.
+    /// The processes of this instance: one, or more while some answer what is open after an upgrade.
+    #[must_use]
+    pub fn processes(&self) -> Vec<Pid> {
+        let config = self.folder.path().join("weir.yaml");
+        let config = config.as_os_str().as_encoded_bytes();
+        let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let is_own = |pid: &i32| {
+            // Empty for one that has ended.
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.split(|&byte| byte == 0).any(|argument| argument == config)
+        };
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.filter(is_own).map(Pid::from_raw).collect()
+    }
+
+    /// Waits until one process is left of those of an upgrade.
+    ///
+    /// # Panics
+    /// More are left, or none.
+    pub fn wait_for_one_process(&self) -> Pid {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.processes()[..] {
+                [pid] => return pid,
+                ref pids => assert!(Instant::now() < deadline, "{pids:?}: {}", self.log()),
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Its process, as it was started.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -201,6 +246,10 @@ impl Drop for Balancer {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // Those that took over from it are nobody's children.
+        for pid in self.processes() {
+            let _ = kill(pid, Signal::SIGKILL);
+        }
         if std::thread::panicking() {
             let mut log = String::new();
             let file = std::fs::File::open(self.folder.path().join("log"));

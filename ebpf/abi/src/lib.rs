@@ -10,6 +10,7 @@ pub mod checksum;
 pub mod decap;
 pub mod guard;
 pub mod probe;
+pub mod sock;
 pub mod verdict;
 pub mod vip;
 pub mod wire;

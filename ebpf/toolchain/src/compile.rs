@@ -1,4 +1,4 @@
-//! Compiling the XDP program.
+//! Compiling the programs for the kernel.
 
 use std::env;
 use std::ffi::OsString;
@@ -8,28 +8,43 @@ use std::process::{Command, Stdio};
 use crate::find::TARGET;
 use crate::{Error, Rustc, Toolchain, root};
 
-/// What the object is made of, below the project's top folder.
-pub const SOURCES: [&str; 5] = [
+/// What the objects are made of, below the project's top folder.
+pub const SOURCES: [&str; 8] = [
     "ebpf/xdp/src",
     "ebpf/xdp/Cargo.toml",
     "ebpf/xdp/Cargo.lock",
+    "ebpf/sock/src",
+    "ebpf/sock/Cargo.toml",
+    "ebpf/sock/Cargo.lock",
     "ebpf/abi/src",
     "ebpf/abi/Cargo.toml",
 ];
 
-/// The objects that are compiled: the product's, and what tests and benchmarks need.
-const OBJECTS: [&str; 5] = ["weir-xdp", "weir-decap", "weir-probe", "weir-flood", "weir-measure"];
+/// The objects that are compiled, by their folder: the product's, and what tests and benchmarks need.
+const OBJECTS: [(&str, &[&str]); 2] = [
+    ("ebpf/xdp", &["weir-xdp", "weir-decap", "weir-probe", "weir-flood", "weir-measure"]),
+    ("ebpf/sock", &["weir-select", "weir-lookup"]),
+];
 
-/// Compiles the XDP programs to ELF objects in `folder`, each named as in [`OBJECTS`] with `.o`.
+/// Compiles the programs to ELF objects in `folder`, each named as in [`OBJECTS`] with `.o`.
 ///
 /// # Errors
 /// The compiler's or the linker's last words.
 pub fn compile(toolchain: &Toolchain, folder: &Path) -> Result<(), Error> {
+    OBJECTS.iter().try_for_each(|(source, names)| compile_one(toolchain, source, names, folder))
+}
+
+fn compile_one(
+    toolchain: &Toolchain,
+    source: &str,
+    names: &[&str],
+    folder: &Path,
+) -> Result<(), Error> {
     let target = root().join("target/bpf");
     let mut command = Command::new("cargo");
     clean_environment(&mut command);
     command
-        .current_dir(root().join("ebpf/xdp"))
+        .current_dir(root().join(source))
         .args(["build", "--release", "--locked", "--quiet", "--target", TARGET, "--target-dir"])
         .arg(&target)
         .env("PATH", with_linker(&toolchain.linker))
@@ -44,9 +59,9 @@ pub fn compile(toolchain: &Toolchain, folder: &Path) -> Result<(), Error> {
     let output = output.map_err(|error| Error::new(format!("run cargo: {error}"), remedy))?;
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
-        return Err(Error::new(format!("compile the XDP program:\n{}", stderr.trim_end()), remedy));
+        return Err(Error::new(format!("compile {source}:\n{}", stderr.trim_end()), remedy));
     }
-    for name in OBJECTS {
+    for name in names {
         let built = target.join(TARGET).join("release").join(name);
         let object = folder.join(format!("{name}.o"));
         std::fs::copy(&built, &object).map_err(|error| {

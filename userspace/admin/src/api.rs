@@ -1,6 +1,7 @@
 //! What the admin API says, as the server writes it and the command line reads it.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,9 @@ pub struct Status {
     pub pid: u32,
     /// Whole seconds since it started.
     pub uptime_seconds: u64,
+    /// The process that it took over from, while that answers what is open.
+    #[serde(default)]
+    pub draining_pid: Option<u32>,
     /// How many configurations were applied.
     pub generation: u64,
     /// Whether it takes requests.
@@ -21,6 +25,12 @@ pub struct Status {
     pub draining: bool,
     /// Threads that serve traffic.
     pub reactors: usize,
+    /// Open client connections of each.
+    #[serde(default)]
+    pub reactor_connections: Vec<u32>,
+    /// What connections go to reactors by: `cpu`, that which received them, or `hash`.
+    #[serde(default)]
+    pub selection: String,
     /// The kernel side; absent where it is off.
     pub kernel: Option<Kernel>,
     /// The flood guard; absent where the kernel side is off.
@@ -37,6 +47,14 @@ pub struct Status {
     pub upstreams: Vec<Upstream>,
     /// What became of requests.
     pub requests: Requests,
+}
+
+/// `POST /upgrade`
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Upgrade {
+    /// Another binary than the one that runs.
+    #[serde(default)]
+    pub binary: Option<PathBuf>,
 }
 
 /// The XDP side.

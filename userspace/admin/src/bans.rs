@@ -81,8 +81,8 @@ pub(crate) fn with_kernel(
     running: &Rc<Running>,
     act: impl FnOnce(&Arc<Kernel>) -> Result<Answer, Answer>,
 ) -> Answer {
-    let Some(kernel) = &running.kernel else { return no_kernel() };
-    act(kernel).unwrap_or_else(|problem| problem)
+    let Some(kernel) = running.kernel.kernel() else { return no_kernel() };
+    act(&kernel).unwrap_or_else(|problem| problem)
 }
 
 fn no_kernel() -> Answer {
@@ -149,7 +149,7 @@ fn add(kernel: &Kernel, request: &Request) -> Result<Answer, Answer> {
 
 /// Reads a list and puts it in force on a thread of its own: it may have millions of lines.
 fn load(running: &Rc<Running>, request: Request) -> Answering {
-    let Some(kernel) = running.kernel.clone() else { return at_once(no_kernel()) };
+    let Some(kernel) = running.kernel.kernel() else { return at_once(no_kernel()) };
     Box::pin(async move {
         let loaded = tokio::task::spawn_blocking(move || load_now(&kernel, &request)).await;
         loaded.map_or_else(

@@ -1,12 +1,12 @@
-//! `POST /reload` and `POST /stop`: what the main loop does on request.
+//! `POST /reload`, `POST /upgrade` and `POST /stop`: what the main loop does on request.
 
 use std::rc::Rc;
 
 use hyper::{Method, StatusCode};
 use tokio::sync::oneshot;
 
-use crate::api::Done;
-use crate::endpoint::{Answer, Endpoint, Port};
+use crate::api::{Done, Upgrade};
+use crate::endpoint::{Answer, Endpoint, Port, Request};
 use crate::{Order, Running};
 
 pub(crate) const RELOAD: Endpoint = Endpoint {
@@ -27,6 +27,37 @@ pub(crate) const STOP: Endpoint = Endpoint {
     },
 };
 
+pub(crate) const UPGRADE: Endpoint = Endpoint {
+    method: Method::POST,
+    path: "/upgrade",
+    port: Port::Admin,
+    summary: "start the binary anew and leave everything to it; over the unix socket \
+              `{\"binary\": PATH}` names another",
+    answer: |running, request| Box::pin(upgrade(running, request)),
+};
+
+async fn upgrade(running: Rc<Running>, request: Request) -> Answer {
+    let bad = |message: String| Answer::problem(StatusCode::BAD_REQUEST, message);
+    let asked = match serde_json::from_slice::<Upgrade>(&request.body) {
+        _ if request.body.is_empty() => Upgrade::default(),
+        Ok(asked) => asked,
+        Err(error) => return bad(format!("the body is not as expected: {error}")),
+    };
+    // Who reaches the port may have no account on this host.
+    if asked.binary.is_some() && !request.is_local {
+        return bad("a binary is named over the unix socket only".to_owned());
+    }
+    let (done, upgraded) = oneshot::channel();
+    if running.orders.send(Order::Upgrade { binary: asked.binary, done }).await.is_err() {
+        return stopping();
+    }
+    match upgraded.await {
+        Ok(Ok(done)) => Answer::json(&done),
+        Ok(Err(why)) => bad(why),
+        Err(_) => stopping(),
+    }
+}
+
 async fn reload(running: Rc<Running>) -> Answer {
     let (done, reloaded) = oneshot::channel();
     if running.orders.send(Order::Reload { done }).await.is_err() {
@@ -44,7 +75,7 @@ async fn stop(running: Rc<Running>, graceful: bool, detach: bool) -> Answer {
         return stopping();
     }
     let message = if graceful { "stopping once open requests are answered" } else { "stopping" };
-    let stays = running.kernel.as_ref().is_some_and(|kernel| kernel.is_pinned());
+    let stays = running.kernel.kernel().is_some_and(|kernel| kernel.is_pinned());
     let message = match (stays, detach) {
         (true, false) => format!("{message}; bans stay in force (`weir stop --detach` ends them)"),
         _ => message.to_owned(),

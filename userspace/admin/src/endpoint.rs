@@ -160,6 +160,7 @@ pub static ENDPOINTS: &[Endpoint] = &[
     allow::POST,
     allow::DELETE,
     control::RELOAD,
+    control::UPGRADE,
     control::STOP,
     metrics::GET,
     probes::LIVE,

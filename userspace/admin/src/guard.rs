@@ -74,7 +74,7 @@ fn one(stats: GuardedStats) -> api::Guarded {
 }
 
 fn with_kernel(running: &Rc<Running>, answer: impl FnOnce(&Kernel) -> Answer) -> Answer {
-    match running.kernel.as_deref() {
+    match running.kernel.kernel().as_deref() {
         Some(kernel) => answer(kernel),
         None => bad("the kernel side is off: nothing is guarded"),
     }

@@ -20,5 +20,5 @@ mod vips;
 
 pub use ban_watch::Watch;
 pub use endpoint::{ENDPOINTS, Endpoint, Port};
-pub use running::{Order, Running};
+pub use running::{Asking, Order, Running};
 pub use server::{serve_tcp, serve_unix};

@@ -47,7 +47,7 @@ fn process(running: &Running, page: &mut Page) {
 }
 
 fn kernel(running: &Running, page: &mut Page) {
-    let Some(kernel) = &running.kernel else { return };
+    let Some(kernel) = running.kernel.kernel() else { return };
     page.family("weir_bans", "gauge", "Prefixes banned in the kernel.");
     page.sample("weir_bans", &[], kernel.ban_count());
     let counters = kernel.counters().unwrap_or_default();
@@ -93,7 +93,7 @@ fn vips(running: &Running, page: &mut Page) {
             |it| it.moving_packets,
         ),
     ];
-    let vips = running.kernel.as_ref().map(|kernel| kernel.vips()).unwrap_or_default();
+    let vips = running.kernel.kernel().map(|kernel| kernel.vips()).unwrap_or_default();
     if vips.is_empty() {
         return;
     }
@@ -137,7 +137,7 @@ fn guard(running: &Running, page: &mut Page) {
         }),
         ("weir_guard_dropped_total", "counter", "Packets that the guard dropped.", |it| it.dropped),
     ];
-    let Some(guard) = running.kernel.as_deref().map(guard::shown) else { return };
+    let Some(guard) = running.kernel.kernel().as_deref().map(guard::shown) else { return };
     const STATE: &str = "weir_guard_state";
     page.family(STATE, "gauge", "1 for the state that a VIP or listener is in.");
     for it in &guard.guarded {
@@ -158,12 +158,26 @@ fn guard(running: &Running, page: &mut Page) {
     guard.tried.iter().for_each(|it| page.sample(TRIED, &[("reason", &it.reason)], it.count));
 }
 
+fn spread(open: &[u32]) -> f64 {
+    let total: f64 = open.iter().copied().map(f64::from).sum();
+    let most = open.iter().copied().max().map_or(0.0, f64::from);
+    if total > 0.0 { most * open.len() as f64 / total } else { 1.0 }
+}
+
 fn listeners(running: &Running, page: &mut Page) {
     page.family("weir_listener_connections", "gauge", "Open client connections.");
     for listener in running.engine.listeners() {
         let labels: [(&str, &dyn Display); 1] = [("listener", &listener.name)];
         page.sample("weir_listener_connections", &labels, listener.connections);
     }
+    let open = running.engine.open();
+    page.family("weir_reactor_connections", "gauge", "Open client connections, by reactor.");
+    for (reactor, open) in open.iter().enumerate() {
+        page.sample("weir_reactor_connections", &[("reactor", &reactor)], open);
+    }
+    let help = "The most connections of a reactor over the mean of all; 1 is even, and none.";
+    page.family("weir_reactor_spread_ratio", "gauge", help);
+    page.sample("weir_reactor_spread_ratio", &[], spread(&open));
     page.family("weir_connections_total", "counter", "Client connections accepted, by reactor.");
     for (reactor, counters) in running.engine.counters().enumerate() {
         page.sample(

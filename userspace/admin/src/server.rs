@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use hyper::{Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
@@ -51,16 +53,50 @@ fn serve<S>(running: &Rc<Running>, stream: S, port: Port, is_local: bool)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let running = Rc::clone(running);
-    let service = service_fn(move |request| answer(Rc::clone(&running), request, port, is_local));
+    let (running, asking) = (Rc::clone(running), Rc::clone(running));
+    let asked = Rc::new(Notify::new());
+    let told = Rc::clone(&asked);
+    let service = service_fn(move |request| {
+        told.notify_one();
+        answer(Rc::clone(&running), request, port, is_local)
+    });
     spawn_local(async move {
+        let open = OpenConnection::new(asking);
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(READ_TIMEOUT)
             .serve_connection(TokioIo::new(stream), service);
+        let mut connection = pin!(connection);
         // A client that goes away in the middle has nobody left to tell.
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = open.0.asking.leave.notified() => {}
+        }
+        // One that has asked nothing yet is about to; closed now it would see its request fail.
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = asked.notified() => connection.as_mut().graceful_shutdown(),
+        }
         let _ = connection.await;
     });
+}
+
+/// Counts a connection while it is open.
+struct OpenConnection(Rc<Running>);
+
+impl OpenConnection {
+    fn new(running: Rc<Running>) -> Self {
+        running.asking.open.set(running.asking.open.get() + 1);
+        Self(running)
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        let asking = &self.0.asking;
+        asking.open.set(asking.open.get() - 1);
+        asking.left.notify_one();
+    }
 }
 
 async fn answer(

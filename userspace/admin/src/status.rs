@@ -27,14 +27,17 @@ fn status(running: &Rc<Running>) -> Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         uptime_seconds: running.started.elapsed().as_secs(),
+        draining_pid: running.predecessor.get(),
         generation: running.generation.get(),
         ready: running.is_ready(),
         draining: running.draining.get(),
         reactors: running.engine.counters().count(),
-        kernel: running.kernel.as_deref().map(kernel),
-        guard: running.kernel.as_deref().map(guard::shown),
+        reactor_connections: running.engine.open(),
+        selection: if running.selects.get() { "cpu" } else { "hash" }.to_owned(),
+        kernel: running.kernel.kernel().as_deref().map(kernel),
+        guard: running.kernel.kernel().as_deref().map(guard::shown),
         status_address: running.status_address.get(),
-        vips: vips::shown(running.kernel.as_deref()),
+        vips: vips::shown(running.kernel.kernel().as_deref()),
         listeners: listeners
             .into_iter()
             .map(|listener| api::Listener {

@@ -18,7 +18,7 @@ pub(crate) const GET: Endpoint = Endpoint {
     port: Port::Admin,
     summary: "every VIP with its counters and backends",
     answer: |running, _| {
-        at_once(Answer::json(&Page { data: shown(running.kernel.as_deref()), next: None }))
+        at_once(Answer::json(&Page { data: shown(running.kernel.kernel().as_deref()), next: None }))
     },
 };
 
@@ -102,7 +102,7 @@ async fn move_vip(running: Rc<Running>, request: Request) -> Answer {
 
 fn explain(running: &Running, request: &Request) -> Answer {
     let bad = |message: String| Answer::problem(StatusCode::BAD_REQUEST, message);
-    let Some(kernel) = &running.kernel else {
+    let Some(kernel) = running.kernel.kernel() else {
         return bad("the kernel side is off: nothing is decided there".to_owned());
     };
     let address = |key: &str| -> Result<SocketAddr, String> {
@@ -129,7 +129,7 @@ fn explain(running: &Running, request: &Request) -> Answer {
     let mut stages = vec![api::Stage { stage: "ban".to_owned(), decision: ban }];
     let explained = kernel.explain(asked);
     if !is_dropped {
-        stages.extend(guard_stage(kernel, asked));
+        stages.extend(guard_stage(&kernel, asked));
         stages.extend(
             explained
                 .stages

@@ -51,7 +51,12 @@ pub(crate) const KEYS: &[Key] = &[
     Key::section("admin", "where the operator's commands arrive"),
     Key::section("status", "where `/metrics`, `/live` and `/ready` are served"),
     Key::new("reactors", "threads that serve traffic", "one a core", "2"),
-    Key::new("drain-timeout", "how long a graceful stop waits for open requests", "30s", "10s"),
+    Key::new(
+        "drain-timeout",
+        "how long a graceful stop waits for open requests, half of it for those of idle connections",
+        "30s",
+        "10s",
+    ),
     Key::new("state", "folder that keeps bans made live, or off", Config::STATE_DEFAULT, "off"),
     Key::new("log", "the least severe event logged: error, warn, info or debug", "info", "debug"),
 ];

@@ -1,6 +1,9 @@
 //! The `listeners:` section.
 
-use weir_model::{Limits, Listener, Serves, Service, Timeouts};
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
+
+use weir_model::{Also, Cidr, Limits, Listener, Serves, Service, Timeouts};
 
 use crate::key::{Key, Named, Table, check_unique, scalar};
 use crate::mistake::Mistakes;
@@ -10,6 +13,12 @@ use crate::{routes, tls, value};
 pub(crate) const KEYS: &[Key] = &[
     Key::new("name", "unique among listeners (required)", "", "web"),
     Key::new("address", "where it is bound (required)", "", "0.0.0.0:8000"),
+    Key::new(
+        "also",
+        "addresses and ports that it serves besides, without being bound to them; needs the kernel side",
+        "none",
+        "[\"203.0.113.0/24:80\", \"[2001:db8::]/64:8000-8099\"]",
+    ),
     Key::new(
         "protocols",
         "what is spoken: `http1`, `http2`, both, or alone `tcp` or `tls` (passed on as it is)",
@@ -98,6 +107,7 @@ fn listener(
     let table = Table::open(node, "a listener", KEYS, mistakes)?;
     let name = table.require("name", mistakes, value::name);
     let address = table.require("address", mistakes, value::address);
+    let also = table.values("also", mistakes, |text| also(text, address));
     let serves = serves(&table, services, mistakes);
     let tls = tls::read_server(&table, mistakes);
     let proxy_protocol = table.read("proxy-protocol", mistakes, value::boolean).unwrap_or(false);
@@ -110,9 +120,43 @@ fn listener(
         );
     }
     let (name, address, serves) = (name?, address?, serves?);
-    let value =
-        Listener { name: name.clone(), address, serves, tls, proxy_protocol, limits, timeouts };
+    let value = Listener {
+        name: name.clone(),
+        address,
+        also,
+        serves,
+        tls,
+        proxy_protocol,
+        limits,
+        timeouts,
+    };
     Some(Named { at: node.at, name, value })
+}
+
+/// `203.0.113.0/24:80`, `[2001:db8::]/64:8000-8099`
+fn also(text: &str, listener: Option<SocketAddr>) -> Result<Also, String> {
+    let wrong = || {
+        format!(
+            "`{text}` is no prefix with ports, like 203.0.113.0/24:80 or [2001:db8::]/64:8000-8099"
+        )
+    };
+    let (prefix, ports) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let prefix = match prefix.strip_prefix('[').and_then(|prefix| prefix.split_once(']')) {
+        Some((address, length)) => format!("{address}{length}"),
+        None if prefix.contains(':') => return Err(wrong()),
+        None => prefix.to_owned(),
+    };
+    let cidr: Cidr = prefix.parse().map_err(|error| format!("{prefix}: {error}"))?;
+    let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+    let port = |text: &str| text.parse::<NonZeroU16>().map_err(|_| wrong());
+    let (first_port, last_port) = (port(first)?, port(last)?);
+    if first_port > last_port {
+        return Err(format!("`{text}`: port {first_port} is above {last_port}"));
+    }
+    if cidr.address().is_ipv6() && listener.is_some_and(|listener| listener.is_ipv4()) {
+        return Err(format!("`{text}`: a listener with an IPv4 address serves no IPv6"));
+    }
+    Ok(Also { cidr, first_port, last_port })
 }
 
 fn serves(

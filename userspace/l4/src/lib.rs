@@ -26,6 +26,8 @@ mod datapath;
 #[cfg(feature = "kernel")]
 mod guard;
 #[cfg(feature = "kernel")]
+mod lookup;
+#[cfg(feature = "kernel")]
 mod mapped;
 #[cfg(feature = "kernel")]
 mod pins;
@@ -33,6 +35,8 @@ mod pins;
 mod probes;
 #[cfg(feature = "kernel")]
 mod samples;
+#[cfg(feature = "kernel")]
+mod select;
 #[cfg(feature = "kernel")]
 mod tables;
 #[cfg(feature = "kernel")]
@@ -51,16 +55,24 @@ pub use flood::Flood;
 #[cfg(not(feature = "kernel"))]
 #[path = "datapath_absent.rs"]
 mod datapath;
+#[cfg(not(feature = "kernel"))]
+#[path = "lookup_absent.rs"]
+mod lookup;
+#[cfg(not(feature = "kernel"))]
+#[path = "select_absent.rs"]
+mod select;
 
 #[cfg(feature = "kernel")]
 pub use backend::Decapsulator;
 pub use change::Configured;
 pub use datapath::detach;
 pub use doctor::{Finding, doctor};
-pub use enforce::enforce;
+pub use enforce::{Holder, enforce};
 pub use error::Error;
 pub use guard_types::{GuardChange, GuardStats, Guarded, GuardedStats};
 pub use kernel::Kernel;
+pub use lookup::Lookup;
+pub use select::{Group, Selector, unselect};
 pub use types::{AttachMode, Attached, BanHits, Counter, ListStats, Loaded, Seen, Sight, Stats};
 pub use vip_types::{
     BackendStats, Explained, FlowQuestion, Pool, PoolMember, VipProbe, VipStats, Wanted,

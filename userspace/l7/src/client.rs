@@ -201,6 +201,7 @@ impl Client {
         // A client that connects has something to say; one that was served may come back later.
         let timeouts = &self.policy.timeouts;
         self.timer.arm(if self.served == 0 { timeouts.header } else { timeouts.idle });
+        let mut is_capped = false;
         poll_fn(|context| {
             // The runtime may call a socket readable that is not, so only bytes count.
             if self.stream.poll_readable(context).is_ready() {
@@ -213,11 +214,12 @@ impl Client {
                 self.input.release();
             }
             self.timer.register(context);
-            if self.timer.fired() || self.is_draining() {
-                Poll::Ready(false)
-            } else {
-                Poll::Pending
+            if self.listener.closing.get() && !is_capped {
+                is_capped = true;
+                let until = self.listener.idle_until.get();
+                self.timer.arm_at_most(until.saturating_sub(self.reactor.now()));
             }
+            if self.timer.fired() { Poll::Ready(false) } else { Poll::Pending }
         })
         .await
     }
@@ -557,8 +559,9 @@ mod tests {
             std::mem::size_of::<F>()
         }
         type Accepted = (Rc<Reactor>, Rc<Listener>, tokio::net::TcpStream);
-        let peer = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
-        let future = size(|(a, b, c): Accepted| crate::connection::serve(a, b, c, peer));
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+        let ends = (address, address);
+        let future = size(|(a, b, c): Accepted| crate::connection::serve(a, b, c, ends));
         let client = std::mem::size_of::<Client>();
         assert!(future + client <= 1_400, "{future} and {client}");
     }

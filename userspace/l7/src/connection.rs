@@ -38,10 +38,11 @@ pub(crate) async fn serve(
     reactor: Rc<Reactor>,
     listener: Rc<Listener>,
     socket: TcpStream,
-    peer: SocketAddr,
+    (peer, local): (SocketAddr, SocketAddr),
 ) {
     // What goes before the first request is needed once, and takes up more than what follows.
-    if let Some(client) = Box::pin(begin(reactor, listener, socket, peer)).await {
+    let ends = Ends { client: peer, local };
+    if let Some(client) = Box::pin(begin(reactor, listener, socket, ends)).await {
         client::run(client).await;
     }
 }
@@ -51,12 +52,11 @@ async fn begin(
     reactor: Rc<Reactor>,
     listener: Rc<Listener>,
     socket: TcpStream,
-    peer: SocketAddr,
+    ends: Ends,
 ) -> Option<Box<Client>> {
     let serving = reactor.snapshot().listener(listener.configured).cloned()?;
     let timer = reactor.timers.timer();
     timer.arm(serving.policy.timeouts.header);
-    let ends = Ends { client: peer, local: listener.bound };
     let mut arrived = match arrive(&reactor, socket, &serving, ends, &timer).await {
         Ok(arrived) => arrived,
         Err(refusal) => {

@@ -15,6 +15,11 @@ impl Counter {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
     }
 
+    /// Says how many there are; only by the reactor that owns it.
+    pub(crate) fn set(&self, count: u64) {
+        self.0.store(count, Ordering::Relaxed);
+    }
+
     /// The number now.
     #[must_use]
     pub fn value(&self) -> u64 {
@@ -31,6 +36,8 @@ pub const DURATION_BOUNDS_US: [u64; 14] = [
 /// What one reactor has done since it started.
 #[derive(Debug, Default)]
 pub struct Counters {
+    /// Connections open now.
+    pub open: Counter,
     /// Connections accepted.
     pub connections: Counter,
     /// Requests whose head was read, answered by a backend or refused.

@@ -2,9 +2,9 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 use weir_model::Listener;
-use weir_net::Tickets;
+use weir_net::{ListenError, Tickets};
 
 use crate::bans::Bans;
 use crate::counters::Counters;
@@ -30,7 +30,7 @@ pub enum EngineError {
         /// The listener's name.
         name: String,
         /// What is wrong with its address.
-        source: weir_net::ListenError,
+        source: ListenError,
     },
     /// The kernel refused a thread or an event queue.
     #[error("start reactor: {0}")]
@@ -43,6 +43,8 @@ pub struct Engine {
     reactors: Vec<Handle>,
     /// Those of the plan in force; held for moments, by the control side alone.
     listeners: Mutex<Vec<BoundListener>>,
+    /// Sockets of a process before this one, for the first plan.
+    inherited: Mutex<Vec<ListenerSockets>>,
     bans: Bans,
     tickets: Tickets,
     started: Instant,
@@ -50,6 +52,8 @@ pub struct Engine {
 
 #[derive(Debug)]
 struct Handle {
+    /// Where it is pinned.
+    core: Option<usize>,
     orders: Option<mpsc::UnboundedSender<Order>>,
     counters: Arc<Counters>,
     thread: Option<JoinHandle<()>>,
@@ -59,6 +63,18 @@ struct Handle {
 struct BoundListener {
     name: String,
     shared: Arc<ListenerShared>,
+    /// What the reactors accept from, in their order, once more: for who selects between them, and for
+    /// the process after this one.
+    sockets: Arc<Vec<TcpListener>>,
+}
+
+/// The sockets of a listener, by its configured address.
+#[derive(Clone, Debug)]
+pub struct ListenerSockets {
+    /// As configured; identifies the listener over reloads and upgrades.
+    pub configured: SocketAddr,
+    /// The reactors take turns: with two of them the first has the first, the third, …
+    pub sockets: Arc<Vec<TcpListener>>,
 }
 
 /// What a listener is doing.
@@ -77,7 +93,9 @@ pub struct ListenerStatus {
 pub struct Plan {
     snapshot: Arc<Snapshot>,
     listeners: Vec<BoundListener>,
-    added: Vec<(Arc<ListenerShared>, Vec<std::net::TcpListener>)>,
+    added: Vec<(Arc<ListenerShared>, Vec<TcpListener>)>,
+    /// Those of `added` that do not listen yet.
+    silent: Vec<Arc<Vec<TcpListener>>>,
 }
 
 impl Engine {
@@ -89,8 +107,14 @@ impl Engine {
         let started = Instant::now();
         let cores = allowed_cores();
         let tickets = Tickets::new()?;
-        let mut engine =
-            Self { reactors: Vec::new(), listeners: Mutex::default(), bans, tickets, started };
+        let mut engine = Self {
+            reactors: Vec::new(),
+            listeners: Mutex::default(),
+            inherited: Mutex::default(),
+            bans,
+            tickets,
+            started,
+        };
         for index in 0..reactors.get() {
             let (orders, received) = mpsc::unbounded_channel();
             let counters = Arc::<Counters>::default();
@@ -111,9 +135,26 @@ impl Engine {
                         tracing::error!("reactor {index}: {error}");
                     }
                 })?;
-            engine.reactors.push(Handle { orders: Some(orders), counters, thread: Some(thread) });
+            let (orders, thread) = (Some(orders), Some(thread));
+            engine.reactors.push(Handle { core, orders, counters, thread });
         }
         Ok(engine)
+    }
+
+    /// Takes sockets of the process before this one: listeners of the first plan have those of their
+    /// address, the rest is closed when it is applied.
+    pub fn inherit(&self, sockets: Vec<ListenerSockets>) {
+        *lock(&self.inherited) = sockets;
+    }
+
+    /// The sockets of the plan in force.
+    #[must_use]
+    pub fn sockets(&self) -> Vec<ListenerSockets> {
+        let sockets = |listener: &BoundListener| ListenerSockets {
+            configured: listener.shared.configured,
+            sockets: Arc::clone(&listener.sockets),
+        };
+        self.bound().iter().map(sockets).collect()
     }
 
     /// Where layer 7 asks for bans.
@@ -139,27 +180,46 @@ impl Engine {
     /// # Errors
     /// An address cannot be bound. What was bound is closed again.
     pub fn plan(&self, snapshot: Snapshot, listeners: &[Listener]) -> Result<Plan, EngineError> {
-        let mut plan =
-            Plan { snapshot: Arc::new(snapshot), listeners: Vec::new(), added: Vec::new() };
-        for Listener { name, address, .. } in listeners {
+        let mut plan = Plan {
+            snapshot: Arc::new(snapshot),
+            listeners: Vec::new(),
+            added: Vec::new(),
+            silent: Vec::new(),
+        };
+        for Listener { name, address, also, .. } in listeners {
             let bound = self.bound();
             let open = bound.iter().find(|open| open.shared.configured == *address);
-            let shared = match open {
-                Some(open) => Arc::clone(&open.shared),
-                None => plan.bind(name, *address, self.reactors.len())?,
+            let (shared, sockets) = match open {
+                Some(open) => (Arc::clone(&open.shared), Arc::clone(&open.sockets)),
+                None => plan
+                    .open(*address, &lock(&self.inherited), self.reactors.len())
+                    .map_err(|source| EngineError::Listen { name: name.clone(), source })?,
             };
-            plan.listeners.push(BoundListener { name: name.clone(), shared });
+            // Ahead of the plan, which costs a system call a connection at most.
+            shared.serves_others.fetch_or(!also.is_empty(), Ordering::Relaxed);
+            plan.listeners.push(BoundListener { name: name.clone(), shared, sockets });
         }
         Ok(plan)
     }
 
     /// Puts a plan in force. Ends when every reactor serves by it.
     pub async fn apply(&self, plan: Plan) {
-        let Plan { snapshot, listeners, added } = plan;
+        let Plan { snapshot, listeners, added, silent } = plan;
+        // Before the reactors close theirs: then nothing is left open that nobody accepts from.
+        *self.bound() = listeners;
+        lock(&self.inherited).clear();
+        for socket in silent.iter().flat_map(|sockets| sockets.iter()) {
+            if let Err(error) = weir_net::listen(socket) {
+                tracing::error!("listen: {error}");
+            }
+        }
         let mut sockets: Vec<Vec<NewSocket>> = self.reactors.iter().map(|_| Vec::new()).collect();
+        let count = sockets.len().max(1);
         for (shared, bound) in added {
-            for (own, socket) in sockets.iter_mut().zip(bound) {
-                own.push(NewSocket { shared: Arc::clone(&shared), socket });
+            for (index, socket) in bound.into_iter().enumerate() {
+                if let Some(own) = sockets.get_mut(index % count) {
+                    own.push(NewSocket { shared: Arc::clone(&shared), socket });
+                }
             }
         }
         let order = |(reactor, added): (&Handle, Vec<NewSocket>)| {
@@ -172,18 +232,25 @@ impl Engine {
             // A reactor that is gone has nothing to apply.
             let _ = reactor.await;
         }
-        *self.bound() = listeners;
     }
 
-    /// Stops accepting; ends when the last connection is closed. Idle ones are closed at once,
-    /// the others after their current request.
-    pub fn drain(&self) -> impl Future<Output = ()> + use<> {
+    /// Stops accepting; ends when the last connection is closed: after its current request, or its next
+    /// one, which idle connections have so long for.
+    pub fn drain(&self, idle: Duration) -> impl Future<Output = ()> + use<> {
+        // The reactors accept what waits in queues before they close: theirs must be the last.
+        let sockets = |listener: &BoundListener| BoundListener {
+            sockets: Arc::default(),
+            ..listener.clone()
+        };
+        let mut bound = self.bound();
+        *bound = bound.iter().map(sockets).collect();
+        drop(bound);
         let drained: Vec<_> = self
             .reactors
             .iter()
             .map(|reactor| {
                 let (done, drained) = oneshot::channel();
-                reactor.order(Order::Drain { done });
+                reactor.order(Order::Drain { idle, done });
                 drained
             })
             .collect();
@@ -206,7 +273,20 @@ impl Engine {
     }
 
     fn bound(&self) -> MutexGuard<'_, Vec<BoundListener>> {
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.listeners)
+    }
+
+    /// The core of each reactor that is pinned to one.
+    #[must_use]
+    pub fn cores(&self) -> Vec<Option<usize>> {
+        self.reactors.iter().map(|reactor| reactor.core).collect()
+    }
+
+    /// Open connections of each reactor.
+    #[must_use]
+    pub fn open(&self) -> Vec<u32> {
+        let open = |counters: &Counters| u32::try_from(counters.open.value()).unwrap_or(u32::MAX);
+        self.counters().map(open).collect()
     }
 
     /// What each reactor has done.
@@ -235,20 +315,42 @@ impl Handle {
 }
 
 impl Plan {
-    fn bind(
+    /// Sockets for so many reactors: those that were inherited, however many, and new ones.
+    fn open(
         &mut self,
-        name: &str,
         address: SocketAddr,
+        inherited: &[ListenerSockets],
         count: usize,
-    ) -> Result<Arc<ListenerShared>, EngineError> {
-        let refused = |source| EngineError::Listen { name: name.to_owned(), source };
-        let sockets = weir_net::bind_shared(address, count).map_err(refused)?;
-        let bound = sockets.first().map_or(Ok(address), std::net::TcpListener::local_addr)?;
-        let connections = AtomicU32::new(0);
-        let shared = Arc::new(ListenerShared { configured: address, bound, connections });
+    ) -> Result<(Arc<ListenerShared>, Arc<Vec<TcpListener>>), ListenError> {
+        let inherited = inherited.iter().find(|sockets| sockets.configured == address);
+        let mut sockets = match inherited {
+            Some(inherited) => copies(&inherited.sockets, address)?,
+            None => weir_net::bind_shared(address, count)?,
+        };
+        let bound = sockets.first().and_then(|socket| socket.local_addr().ok()).unwrap_or(address);
+        let missing = weir_net::bind_more(bound, count.saturating_sub(sockets.len()))?;
+        self.silent.push(Arc::new(copies(&missing, address)?));
+        sockets.extend(missing);
+        let shared = ListenerShared {
+            configured: address,
+            bound,
+            serves_others: AtomicBool::new(false),
+            connections: AtomicU32::new(0),
+        };
+        let (shared, kept) = (Arc::new(shared), Arc::new(copies(&sockets, address)?));
         self.added.push((Arc::clone(&shared), sockets));
-        Ok(shared)
+        Ok((shared, kept))
     }
+}
+
+/// More descriptors of the same sockets.
+fn copies(sockets: &[TcpListener], address: SocketAddr) -> Result<Vec<TcpListener>, ListenError> {
+    let copies: io::Result<_> = sockets.iter().map(TcpListener::try_clone).collect();
+    copies.map_err(|source| ListenError::new(address, source))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The cores that this process may run on.

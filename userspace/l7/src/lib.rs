@@ -46,7 +46,7 @@ mod websocket;
 
 pub use bans::Bans;
 pub use counters::{Counter, Counters, DURATION_BOUNDS_US};
-pub use engine::{Engine, EngineError, ListenerStatus, Plan};
+pub use engine::{Engine, EngineError, ListenerSockets, ListenerStatus, Plan};
 pub use outlet::{Outlet, Pair};
 pub use refusal::Refusal;
 pub use route::{Explained, Question, RouteTable};

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -25,6 +25,8 @@ pub(crate) struct ListenerShared {
     pub(crate) configured: SocketAddr,
     /// Where it is bound: differs where port 0 was configured.
     pub(crate) bound: SocketAddr,
+    /// It serves other addresses, too: a connection tells which.
+    pub(crate) serves_others: AtomicBool,
     /// Open client connections.
     pub(crate) connections: AtomicU32,
 }
@@ -34,15 +36,20 @@ pub(crate) struct ListenerShared {
 pub(crate) struct Listener {
     pub(crate) configured: SocketAddr,
     pub(crate) bound: SocketAddr,
-    /// The listener was removed: connections are closed after their current request.
+    /// The listener was removed, or the reactor drains: connections are closed after their current
+    /// request, or their next one.
     pub(crate) closing: Cell<bool>,
+    /// Until when, since the reactor started, a next request is waited for where it is closing. A client
+    /// that sends one in the moment in which its connection is closed would see it fail.
+    pub(crate) idle_until: Cell<Duration>,
     shared: Arc<ListenerShared>,
 }
 
 impl Listener {
     pub(crate) fn new(shared: Arc<ListenerShared>) -> Self {
         let (configured, bound) = (shared.configured, shared.bound);
-        Self { configured, bound, closing: Cell::new(false), shared }
+        let idle_until = Cell::new(Duration::MAX);
+        Self { configured, bound, closing: Cell::new(false), idle_until, shared }
     }
 }
 
@@ -84,9 +91,13 @@ fn admit(
         reactor.counters.refused(Refusal::TooManyConnections);
         return;
     }
+    let local = match listener.shared.serves_others.load(Ordering::Relaxed) {
+        true => stream.local_addr().unwrap_or(listener.bound),
+        false => listener.bound,
+    };
     let (reactor, listener) = (Rc::clone(reactor), Rc::clone(listener));
     spawn_local(async move {
-        connection::serve(reactor, listener, stream, peer).await;
+        connection::serve(reactor, listener, stream, (peer, local)).await;
         drop(open);
     });
 }
@@ -103,7 +114,7 @@ impl OpenConnection {
     fn new(reactor: &Rc<Reactor>, listener: &Listener) -> Self {
         let shared = Arc::clone(&listener.shared);
         let count = shared.connections.fetch_add(1, Ordering::Relaxed) + 1;
-        reactor.open.set(reactor.open.get() + 1);
+        reactor.count_open(reactor.open.get() + 1);
         Self { reactor: Rc::clone(reactor), shared, count }
     }
 }
@@ -111,7 +122,7 @@ impl OpenConnection {
 impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.shared.connections.fetch_sub(1, Ordering::Relaxed);
-        self.reactor.open.set(self.reactor.open.get() - 1);
+        self.reactor.count_open(self.reactor.open.get() - 1);
         if self.reactor.open.get() == 0 {
             self.reactor.idle.notify_waiters();
         }

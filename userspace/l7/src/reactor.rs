@@ -25,6 +25,8 @@ use crate::snapshot::Snapshot;
 use crate::stream::Stream;
 use crate::timers::{TICK_MS, Timers};
 
+/// How long idle connections of a listener that was removed have for a last request.
+const REMOVED_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Between two looks at idle backend connections.
 const PRUNE_TICKS: u64 = 20;
 
@@ -32,8 +34,9 @@ const PRUNE_TICKS: u64 = 20;
 pub(crate) enum Order {
     /// Serve by this snapshot, on these sockets besides those that it still has.
     Apply { snapshot: Arc<Snapshot>, added: Vec<NewSocket>, done: oneshot::Sender<()> },
-    /// Accept nothing more; answer when the last connection is closed.
-    Drain { done: oneshot::Sender<()> },
+    /// Accept nothing more, give idle connections so long for a last request; answer when the last
+    /// connection is closed.
+    Drain { idle: Duration, done: oneshot::Sender<()> },
 }
 
 /// A bound socket for one reactor.
@@ -127,6 +130,11 @@ impl Reactor {
         }
     }
 
+    pub(crate) fn count_open(&self, open: usize) {
+        self.open.set(open);
+        self.counters.open.set(open as u64);
+    }
+
     /// Time since the reactors were started, as of the last sweep.
     pub(crate) fn now(&self) -> Duration {
         self.now.get()
@@ -183,9 +191,9 @@ pub(crate) fn run(setup: Setup) -> io::Result<()> {
                     added.into_iter().for_each(|socket| listening.add(&reactor, socket));
                     let _ = done.send(());
                 }
-                Order::Drain { done } => {
+                Order::Drain { idle, done } => {
                     reactor.draining.set(true);
-                    listening.close_all(&reactor);
+                    listening.close_all(&reactor, idle);
                     reactor.timers.wake_all();
                     spawn_local(answer_when_idle(Rc::clone(&reactor), done));
                 }
@@ -197,9 +205,10 @@ pub(crate) fn run(setup: Setup) -> io::Result<()> {
     Ok(())
 }
 
-/// The sockets that a reactor accepts from, by configured address.
+/// The sockets that a reactor accepts from, by configured address: one each, or several where another
+/// process with more reactors has left them.
 #[derive(Default)]
-struct Listening(HashMap<SocketAddr, Accepting>);
+struct Listening(HashMap<SocketAddr, Vec<Accepting>>);
 
 struct Accepting {
     listener: Rc<Listener>,
@@ -216,7 +225,8 @@ impl Listening {
                 let accept =
                     listener::accept(Rc::clone(reactor), Rc::clone(&listener), Rc::clone(&socket));
                 let task = spawn_local(accept);
-                self.0.insert(configured, Accepting { listener, socket, task });
+                let accepting = Accepting { listener, socket, task };
+                self.0.entry(configured).or_default().push(accepting);
             }
             Err(error) => tracing::error!(listener = %configured, "register socket: {error}"),
         }
@@ -230,19 +240,21 @@ impl Listening {
             .copied()
             .filter(|&configured| snapshot.listener(configured).is_none())
             .collect();
-        removed.into_iter().for_each(|configured| self.close(reactor, configured));
+        let idle = REMOVED_IDLE_TIMEOUT;
+        removed.into_iter().for_each(|configured| self.close(reactor, configured, idle));
         reactor.timers.wake_all();
     }
 
-    fn close_all(&mut self, reactor: &Rc<Reactor>) {
+    fn close_all(&mut self, reactor: &Rc<Reactor>, idle: Duration) {
         let all: Vec<_> = self.0.keys().copied().collect();
-        all.into_iter().for_each(|configured| self.close(reactor, configured));
+        all.into_iter().for_each(|configured| self.close(reactor, configured, idle));
     }
 
-    fn close(&mut self, reactor: &Rc<Reactor>, configured: SocketAddr) {
-        if let Some(Accepting { listener, socket, task }) = self.0.remove(&configured) {
+    fn close(&mut self, reactor: &Rc<Reactor>, configured: SocketAddr, idle: Duration) {
+        for Accepting { listener, socket, task } in self.0.remove(&configured).unwrap_or_default() {
             task.abort();
             listener::accept_rest(reactor, &listener, &socket);
+            listener.idle_until.set(reactor.now() + idle);
             listener.closing.set(true);
         }
     }

@@ -82,6 +82,14 @@ impl Timer {
         self.timers.set(self.slot, self.timers.now.get() + after + TICK_MS);
     }
 
+    /// Fires as armed, but no later than `after` from now.
+    pub(crate) fn arm_at_most(&self, after: Duration) {
+        let armed = self.timers.deadlines.borrow().get(self.slot).copied().unwrap_or(NEVER);
+        self.arm(after);
+        let capped = self.timers.deadlines.borrow().get(self.slot).copied().unwrap_or(NEVER);
+        self.timers.set(self.slot, armed.min(capped));
+    }
+
     /// Does not fire any more.
     pub(crate) fn disarm(&self) {
         self.timers.set(self.slot, NEVER);
@@ -128,6 +136,10 @@ mod tests {
         assert!(timer.fired());
         timer.arm(Duration::from_secs(1));
         assert!(!timer.fired());
+        timer.arm_at_most(Duration::from_millis(100));
+        timer.arm_at_most(Duration::from_millis(200));
+        timers.sweep(1_300);
+        assert!(timer.fired());
         timer.disarm();
         timers.sweep(10_000);
         assert!(!timer.fired());

@@ -21,7 +21,7 @@ pub use cidr::{Cidr, ParseCidrError};
 pub use config::{Admin, Config, LogLevel};
 pub use guard::{Guard, GuardBan, GuardKey, RuleMode, SynGuard};
 pub use kernel::{BanFile, Bans, Kernel, KernelMode, Tunnel};
-pub use listener::{Limits, Listener, Serves, Timeouts};
+pub use listener::{Also, Limits, Listener, Serves, Timeouts};
 pub use route::{
     Action, Compress, Conditions, Encoding, HeaderEdits, HostPattern, Mirror, PathPattern,
     Redirect, Respond, Rewrite, Route, Share, Split, SplitOn, ValuePattern,

@@ -1,9 +1,10 @@
 //! A listener: a bound socket that the reactors serve, with its limits.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::time::Duration;
 
-use crate::ServerTls;
+use crate::{Cidr, ServerTls};
 
 /// One of `listeners:`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +13,8 @@ pub struct Listener {
     pub name: String,
     /// Where it is bound.
     pub address: SocketAddr,
+    /// What it serves besides, without being bound to it.
+    pub also: Vec<Also>,
     /// What is spoken on it.
     pub serves: Serves,
     /// How connections are encrypted; `None` is not at all.
@@ -22,6 +25,17 @@ pub struct Listener {
     pub limits: Limits,
     /// How long a client may take.
     pub timeouts: Timeouts,
+}
+
+/// Addresses and ports of a listener that it is not bound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Also {
+    /// The addresses.
+    pub cidr: Cidr,
+    /// The lowest port.
+    pub first_port: NonZeroU16,
+    /// The highest.
+    pub last_port: NonZeroU16,
 }
 
 /// What a listener speaks with its clients.

@@ -9,12 +9,14 @@ pub mod client_hello;
 pub mod proxy_protocol;
 
 mod crc32c;
+mod handover;
 mod listen;
 mod marked;
 mod reset;
 mod tls;
 
-pub use listen::{ListenError, bind_shared, bind_sole};
+pub use handover::{Handover, Parcel, SOCKETS_MAX};
+pub use listen::{ListenError, bind_more, bind_shared, bind_sole, listen};
 pub use marked::marked_socket;
 pub use reset::reset_on_close;
 pub use tls::{Alpn, ClientConfig, ServerConfig, Tickets, TlsError, TlsStream};

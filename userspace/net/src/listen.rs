@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// Connections that wait in the kernel to be accepted; the kernel cuts it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -14,6 +14,14 @@ const BACKLOG: i32 = 4096;
 pub struct ListenError {
     address: SocketAddr,
     source: io::Error,
+}
+
+impl ListenError {
+    /// What the kernel said of a socket for `address`.
+    #[must_use]
+    pub fn new(address: SocketAddr, source: io::Error) -> Self {
+        Self { address, source }
+    }
 }
 
 impl fmt::Display for ListenError {
@@ -64,15 +72,38 @@ pub fn bind_shared(address: SocketAddr, count: usize) -> Result<Vec<TcpListener>
     bind_all().map_err(|source| ListenError { address, source })
 }
 
+/// `count` more sockets for an address that others are bound to with [`bind_shared`]. No connection comes
+/// to one before it is given to [`listen`], so that it may be closed again.
+///
+/// # Errors
+/// [`ListenError`] when those others are of another user.
+pub fn bind_more(address: SocketAddr, count: usize) -> Result<Vec<TcpListener>, ListenError> {
+    let sockets = (0..count).map(|_| Ok(bound(address, true)?.into()));
+    sockets.collect::<io::Result<_>>().map_err(|source| ListenError { address, source })
+}
+
+/// Has a bound socket take connections.
+///
+/// # Errors
+/// The kernel has no memory for it.
+pub fn listen(socket: &TcpListener) -> io::Result<()> {
+    SockRef::from(socket).listen(BACKLOG)
+}
+
 fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+    let socket = bound(address, shared)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn bound(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
     socket.set_tcp_nodelay(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 #[cfg(test)]
@@ -86,5 +117,8 @@ mod tests {
         assert!(sockets.iter().all(|socket| socket.local_addr().unwrap() == address));
         let refused = bind_shared(address, 1).unwrap_err();
         assert_eq!(refused.to_string(), format!("listen on {address}: the port is in use"));
+        let more = bind_more(address, 2).unwrap();
+        assert_eq!(more[1].local_addr().unwrap(), address);
+        listen(&more[0]).unwrap();
     }
 }

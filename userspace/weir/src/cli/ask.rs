@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use hyper::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use weir_admin::api::Done;
+use weir_admin::api::{Done, Upgrade};
 use weir_admin::client::{self, Body, ClientError};
 
 use super::Instance;
@@ -43,6 +43,15 @@ pub(crate) fn print<T: Serialize>(
 
 pub(crate) fn reload(instance: &Instance) -> Result<ExitCode> {
     let done: Done = ask(instance, Method::POST, "/reload", Body::None)?;
+    print(instance, &done, |done| done.message.clone())
+}
+
+/// Has the running instance start its binary anew, or another, and leave everything to it.
+pub(crate) fn upgrade(instance: &Instance, binary: Option<&Path>) -> Result<ExitCode> {
+    let binary = binary.map(|path| std::path::absolute(path).context("find the binary"));
+    let asked = Upgrade { binary: binary.transpose()? };
+    let body = Body::Json(serde_json::to_vec(&asked)?);
+    let done: Done = ask(instance, Method::POST, "/upgrade", body)?;
     print(instance, &done, |done| done.message.clone())
 }
 

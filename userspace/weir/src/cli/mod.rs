@@ -32,7 +32,7 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run in the foreground until TERM, QUIT or INT; HUP reloads the configuration
+    /// Run in the foreground until TERM, QUIT or INT; HUP reloads the configuration, USR2 upgrades
     Run(Run),
     /// Validate a configuration: every mistake with file:line:column
     Check {
@@ -66,6 +66,17 @@ pub(crate) enum Command {
     Top(Top),
     /// Have the running instance read its configuration again: applied in whole or refused
     Reload {
+        #[command(flatten)]
+        instance: Instance,
+    },
+    /// Start the binary anew, as it is on disk now, and leave everything to it: no connection is refused
+    ///
+    /// The new process gets the sockets, the configuration is read again, and only once it serves does the
+    /// old one stop accepting, answer what is open and end. If it cannot start, nothing changes.
+    Upgrade {
+        /// Another binary than the one that runs
+        #[arg(long, value_name = "PATH")]
+        binary: Option<PathBuf>,
         #[command(flatten)]
         instance: Instance,
     },
@@ -445,6 +456,7 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode> {
         Command::Flow(command) => vip::flow(&command),
         Command::Top(arguments) => vip::top(&arguments),
         Command::Reload { instance } => ask::reload(&instance),
+        Command::Upgrade { binary, instance } => ask::upgrade(&instance, binary.as_deref()),
         Command::Stop { fast, detach, pin, instance } => {
             ask::stop(&instance, fast, detach.then_some(pin.as_path()))
         }

@@ -24,9 +24,14 @@ fn page(status: &Status) -> String {
     };
     let Status { version, pid, uptime_seconds, generation, reactors, .. } = status;
     let mut page = format!(
-        "weir {version}, pid {pid}: {state}, up {}, generation {generation}, {reactors} reactors\n",
-        duration(*uptime_seconds)
+        "weir {version}, pid {pid}: {state}, up {}, generation {generation}, {reactors} reactors by {}\n",
+        duration(*uptime_seconds),
+        status.selection
     );
+    if let Some(pid) = status.draining_pid {
+        // Writing to a String cannot fail.
+        let _ = writeln!(page, "pid {pid}, which it took over from, answers what is open");
+    }
     kernel(status.kernel.as_ref(), &mut page);
     page += "\n";
     if !status.vips.is_empty() {

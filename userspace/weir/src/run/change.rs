@@ -12,12 +12,15 @@ use weir_l4::{Configured, Kernel, List};
 use weir_l7::{Engine, Plan, Snapshot};
 use weir_model::{BanFile, Cidr, Config, KernelMode};
 
-use super::{Main, certificates, config, files::Watched, lists, vips};
+use super::{Main, certificates, config, files::Watched, lists, notify, select, vips};
 
 /// Reads the configuration again and puts it in force, or says why not and changes nothing.
 pub(crate) async fn reload(main: &mut Main) -> Result<Done, String> {
     let began = Instant::now();
-    match try_reload(main).await {
+    notify::reloading();
+    let reloaded = try_reload(main).await;
+    notify::ready();
+    match reloaded {
         Ok(()) => {
             let generation = main.running.generation.get();
             let took = began.elapsed().as_secs_f64() * 1e3;
@@ -58,6 +61,7 @@ pub(crate) fn plan(
     previous: &[Arc<Upstream>],
     config: &Config,
 ) -> Result<Planned> {
+    select::check(config)?;
     let upstreams = weir_balance::build(&config.upstreams, config.zone.as_deref(), previous);
     let has_kernel = config.kernel.mode != KernelMode::Off;
     let files = if has_kernel { &config.kernel.bans.files[..] } else { &[] };
@@ -74,32 +78,43 @@ pub(crate) fn plan(
 pub(crate) async fn apply(main: &mut Main, config: Config, planned: Planned) -> Result<()> {
     let Planned { upstreams, engine, lists, lists_watched, certificates } = planned;
     let running = &main.running;
-    if let Some(kernel) = &running.kernel {
+    let kernel = running.kernel.kernel();
+    if let Some(kernel) = &kernel {
         // The kernel may still refuse (room, memory): before the reactors change, which cannot fail.
         let configured = Configured { lists, ..configured(&main.config, &config) };
         configure(kernel, configured).await.context("put the bans in force")?;
         vips::take_over_health(kernel, &upstreams);
         vips::balance(kernel, &config, &upstreams).await.context("put the VIPs in force")?;
     }
-    let detours = vips::detours(running.kernel.as_ref(), &config, &upstreams)?;
+    // Before anything is served: it may be refused.
+    vips::detours(kernel.as_ref(), &config, &upstreams)?;
     upstreams.iter().for_each(|upstream| upstream.activate());
     running.engine.apply(engine).await;
-    main.watch = weir_health::watch(&upstreams, |upstream, backend| {
-        let mark = *detours.get(&(upstream.name().to_owned(), backend.address()))?;
-        let kernel = Arc::clone(running.kernel.as_ref()?);
-        Some(Detour { mark, taken: Box::new(move || kernel.probe_packets(mark)) })
-    });
     *running.upstreams.borrow_mut() = upstreams;
     running.generation.set(running.generation.get() + 1);
     main.config = config;
     main.ban_files = lists_watched;
     main.certificates = certificates;
+    select::follow(main)?;
+    probe(main)
+}
+
+/// Has the backends in force probed.
+pub(crate) fn probe(main: &mut Main) -> Result<()> {
+    let kernel = main.running.kernel.kernel();
+    let upstreams = main.running.upstreams.borrow();
+    let detours = vips::detours(kernel.as_ref(), &main.config, &upstreams)?;
+    main.watch = weir_health::watch(&upstreams, |upstream, backend| {
+        let mark = *detours.get(&(upstream.name().to_owned(), backend.address()))?;
+        let kernel = Arc::clone(kernel.as_ref()?);
+        Some(Detour { mark, taken: Box::new(move || kernel.probe_packets(mark)) })
+    });
     Ok(())
 }
 
 /// Reads lists that have changed since and puts them in force; where that fails the ones in force stay.
 pub(crate) async fn follow_lists(main: &mut Main) {
-    let Some(kernel) = &main.running.kernel else { return };
+    let Some(kernel) = main.running.kernel.kernel() else { return };
     for path in main.ban_files.changed() {
         let Some(file) = main.config.kernel.bans.files.iter().find(|file| file.path == path) else {
             continue;
@@ -109,7 +124,7 @@ pub(crate) async fn follow_lists(main: &mut Main) {
             Ok(list) => {
                 let lists = vec![(lists::name(&file.path), list)];
                 let same = configured(&main.config, &main.config);
-                configure(kernel, Configured { lists, ..same }).await
+                configure(&kernel, Configured { lists, ..same }).await
             }
             Err(error) => Err(error),
         };

@@ -12,7 +12,7 @@ const RULE: &str = "guard";
 
 /// Looks at rates; a few times a second.
 pub(crate) async fn follow(main: &Main) {
-    let Some(kernel) = main.running.kernel.clone() else { return };
+    let Some(kernel) = main.running.kernel.kernel() else { return };
     let wanted = main.config.kernel.guard.ban;
     // Not on this thread: it may wait for a table of bans that is being built.
     let looked = tokio::task::spawn_blocking(move || {

@@ -7,8 +7,12 @@ mod certificates;
 mod change;
 mod files;
 mod guard;
+mod handover;
 mod lists;
+mod notify;
+mod select;
 mod signals;
+mod upgrade;
 mod vips;
 
 use std::cell::{Cell, RefCell};
@@ -22,15 +26,22 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use weir_admin::{Order, Running, Watch};
-use weir_l4::Kernel;
+use weir_admin::{Asking, Order, Running, Watch};
+use weir_l4::{Holder, Kernel, Lookup, Selector};
 use weir_l7::{Engine, Outlet};
 use weir_model::{Config, KernelMode, LogLevel};
 use weir_relay::{Pair, Relay, RelayHandle};
 
 use crate::cli::Run;
+use handover::{Predecessor, Sockets};
 use signals::{Signal, Signals};
 
+/// Of `drain-timeout`, how much idle connections have for a last request: this part of it.
+const IDLE_PART: u32 = 2;
+/// How long connections to the admin side may take to end once they are told to.
+const ASKING_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a start that failed takes for connections that it has accepted already.
+const FAILED_DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Orders that may wait for the main loop.
 const ORDERS_MAX: usize = 16;
 /// Between two looks at bans whose time has come.
@@ -44,6 +55,15 @@ const FILES_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Runs until a signal or an order ends it.
 pub(crate) fn run(arguments: &Run) -> Result<ExitCode> {
+    let predecessor = Predecessor::find()?;
+    let ended = run_after(arguments, predecessor.as_ref());
+    if let (Err(error), Some(predecessor)) = (&ended, &predecessor) {
+        predecessor.failed(error);
+    }
+    ended
+}
+
+fn run_after(arguments: &Run, predecessor: Option<&Predecessor>) -> Result<ExitCode> {
     let mut config = config::read(&arguments.file.path)?;
     if let Some(mode) = arguments.kernel {
         config.kernel.mode = mode.into();
@@ -53,24 +73,29 @@ pub(crate) fn run(arguments: &Run) -> Result<ExitCode> {
         .enable_all()
         .build_local(tokio::runtime::LocalOptions::default())
         .context("start an event loop")?;
-    runtime.block_on(serve(arguments, config))?;
+    runtime.block_on(serve(arguments, config, predecessor))?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Everything that can be refused is tried before anything is said to run. The network card comes
 /// last: attaching may make its driver restart its queues.
-async fn serve(arguments: &Run, config: Config) -> Result<()> {
+async fn serve(arguments: &Run, config: Config, predecessor: Option<&Predecessor>) -> Result<()> {
     let signals = Signals::listen()?;
-    let admin = admin::bind(&config).await?;
+    let mut inherited = predecessor.map_or_else(|| Ok(Sockets::default()), Predecessor::sockets)?;
+    let admin = admin::bind(&config, &mut inherited).await?;
     let (bans, bans_wanted) = weir_l7::Bans::channel();
     let reactors = reactors(&config);
     let relay = Relay::start(reactors.get()).context("start the relay")?;
     let engine =
         Engine::start(reactors, bans, &outlet(relay.handle())).context("start the reactors")?;
+    engine.inherit(std::mem::take(&mut inherited.listeners));
     let planned = change::plan(&engine, &[], &config)?;
-    let kernel = start_kernel(&config)?;
-    let kernel = kernel.map(Arc::new);
-    let _enforcing = kernel.clone().map(|kernel| weir_l4::enforce(kernel, bans_wanted));
+    predecessor.map_or(Ok(()), Predecessor::planned)?;
+    let kernel = Holder::default();
+    if let Some(started) = start_kernel(&config)? {
+        kernel.replace(Some(Arc::new(started)));
+        drop(weir_l4::enforce(kernel.clone(), bans_wanted));
+    }
     let (orders, ordered) = mpsc::channel(ORDERS_MAX);
     let running = Rc::new(Running {
         engine,
@@ -80,8 +105,11 @@ async fn serve(arguments: &Run, config: Config) -> Result<()> {
         generation: Cell::new(0),
         draining: Cell::new(false),
         status_address: Cell::new(admin.status_address()),
+        selects: Cell::new(false),
+        predecessor: Cell::new(predecessor.map(|predecessor| predecessor.pid)),
         started: Instant::now(),
         orders,
+        asking: Asking::default(),
     });
     let mut main = Main {
         running: Rc::clone(&running),
@@ -89,6 +117,9 @@ async fn serve(arguments: &Run, config: Config) -> Result<()> {
         kernel_mode: arguments.kernel.map(KernelMode::from),
         config: config.clone(),
         detach: false,
+        serving: admin::Serving::default(),
+        selector: Selector::default(),
+        lookup: None,
         watch: weir_health::Watch::default(),
         ban_files: files::Watched::default(),
         certificates: files::Watched::default(),
@@ -96,13 +127,19 @@ async fn serve(arguments: &Run, config: Config) -> Result<()> {
         vips_ticked: Instant::now(),
     };
     if let Err(error) = put_in_force(&mut main, config, planned).await {
-        main.running.kernel.iter().for_each(|kernel| kernel.abandon());
+        main.running.kernel.replace(None).iter().for_each(|kernel| kernel.abandon());
+        // Sockets that were inherited have brought connections already.
+        let _ = timeout(FAILED_DRAIN_TIMEOUT, main.running.engine.drain(Duration::ZERO)).await;
         return Err(error);
     }
-    let _serving = admin.serve(&running);
+    main.serving = admin.serve(&running)?;
     announce(&main);
+    if let Some(predecessor) = predecessor {
+        take_over(predecessor, inherited);
+    }
+    notify::ready();
     main.until_stopped(signals, ordered).await;
-    if let Some(kernel) = &main.running.kernel {
+    if let Some(kernel) = main.running.kernel.replace(None) {
         if kernel.is_pinned() && !main.detach {
             tracing::info!("bans and VIPs stay in force; `weir stop --detach` takes them down");
         } else {
@@ -110,6 +147,18 @@ async fn serve(arguments: &Run, config: Config) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Everything is served here now. One that lives no more needs not be told.
+fn take_over(predecessor: &Predecessor, inherited: Sockets) {
+    match predecessor.ready() {
+        Ok(()) => tracing::info!("took over from process {}", predecessor.pid),
+        Err(error) => tracing::warn!("{error:#}"),
+    }
+    if let Some((path, _)) = inherited.unix {
+        // The admin socket is another one in this configuration.
+        let _ = std::fs::remove_file(path);
+    }
 }
 
 /// What the main loop holds.
@@ -122,6 +171,12 @@ struct Main {
     config: Config,
     /// Whether the kernel side goes with the process, pinned or not.
     detach: bool,
+    /// The admin side's sockets.
+    serving: admin::Serving,
+    /// Which reactors get connections.
+    selector: Selector,
+    /// Which listener serves an address that none is bound to.
+    lookup: Option<Lookup>,
     /// The probes of the configuration in force.
     watch: weir_health::Watch,
     /// The ban lists of the configuration in force, as they were read.
@@ -148,10 +203,21 @@ impl Main {
             tokio::select! {
                 signal = signals.next() => match signal {
                     Signal::Reload => drop(change::reload(self).await),
+                    Signal::Upgrade => if upgrade::upgrade(self, None).await.is_ok() {
+                        return self.leave(&mut signals).await;
+                    },
                     Signal::Stop(how) => return self.stop(how, &mut signals).await,
                 },
                 Some(order) = orders.recv() => match order {
                     Order::Reload { done } => drop(done.send(change::reload(self).await)),
+                    Order::Upgrade { binary, done } => {
+                        let upgraded = upgrade::upgrade(self, binary).await;
+                        let is_done = upgraded.is_ok();
+                        drop(done.send(upgraded));
+                        if is_done {
+                            return self.leave(&mut signals).await;
+                        }
+                    }
                     Order::MoveVip { name, is_local, done } => {
                         drop(done.send(vips::move_to(self, &name, is_local).await));
                     }
@@ -163,7 +229,10 @@ impl Main {
                 },
                 _ = ticks.tick() => self.tick().await,
                 _ = guards.tick() => guard::follow(self).await,
-                _ = balances.tick() => vips::follow(self).await,
+                _ = balances.tick() => {
+                    select::tell(self);
+                    vips::follow(self).await;
+                }
                 _ = looks.tick() => {
                     change::follow_lists(self).await;
                     certificates::follow(self).await;
@@ -174,17 +243,30 @@ impl Main {
 
     /// Waits for open requests, unless a second signal or the configuration's patience ends it.
     async fn stop(&mut self, how: Stop, signals: &mut Signals) {
+        notify::stopping();
         self.running.draining.set(true);
-        let patience = match how {
-            Stop::Fast => {
-                tracing::info!("stopping at once");
-                return;
-            }
-            Stop::Graceful => Some(self.config.drain_timeout),
-            Stop::GracefulWithoutLimit => None,
-        };
+        match how {
+            Stop::Fast => return tracing::info!("stopping at once"),
+            Stop::Graceful => self.drain(Some(self.config.drain_timeout), signals).await,
+            Stop::GracefulWithoutLimit => self.drain(None, signals).await,
+        }
+        let _ = timeout(ASKING_TIMEOUT, self.running.asking.end()).await;
+    }
+
+    /// Answers what is open: another process has the sockets and the kernel side.
+    async fn leave(&mut self, signals: &mut Signals) {
+        self.running.draining.set(true);
+        self.serving.leave();
+        self.lookup = None;
+        let running = Rc::clone(&self.running);
+        let asking = timeout(ASKING_TIMEOUT, running.asking.end());
+        let drain = self.drain(Some(self.config.drain_timeout), signals);
+        let _ = tokio::join!(asking, drain);
+    }
+
+    async fn drain(&self, patience: Option<Duration>, signals: &mut Signals) {
         tracing::info!("stopping once open requests are answered");
-        let drained = self.running.engine.drain();
+        let drained = self.running.engine.drain(self.config.drain_timeout / IDLE_PART);
         let drained = async {
             match patience {
                 Some(patience) => timeout(patience, drained).await.is_ok(),
@@ -205,7 +287,9 @@ impl Main {
 
     /// Not on this thread: it may wait for a table that is being built.
     async fn tick(&self) {
-        let Some(kernel) = self.running.kernel.clone() else { return };
+        let predecessor = self.running.predecessor.take();
+        self.running.predecessor.set(predecessor.filter(|&pid| handover::is_parent(pid)));
+        let Some(kernel) = self.running.kernel.kernel() else { return };
         let ticked = tokio::task::spawn_blocking(move || kernel.tick(SystemTime::now())).await;
         match ticked {
             Ok(Ok(ended)) if ended.is_empty() => {}
@@ -251,7 +335,7 @@ fn start_kernel(config: &Config) -> Result<Option<Kernel>> {
 /// The card is attached once everything is in force that a packet may meet.
 async fn put_in_force(main: &mut Main, config: Config, planned: change::Planned) -> Result<()> {
     change::apply(main, config, planned).await?;
-    let Some(kernel) = &main.running.kernel else { return Ok(()) };
+    let Some(kernel) = main.running.kernel.kernel() else { return Ok(()) };
     kernel.attach(&main.config.kernel)?;
     for interface in kernel.interfaces() {
         tracing::info!("XDP attached to {} in {} mode", interface.name, interface.mode.name());

@@ -1,4 +1,4 @@
-//! Signals: HUP reloads, TERM and QUIT stop gracefully, INT stops at once.
+//! Signals: HUP reloads, USR2 upgrades, TERM and QUIT stop gracefully, INT stops at once.
 
 use anyhow::{Context, Result};
 use tokio::signal::unix::{self, SignalKind};
@@ -9,12 +9,14 @@ use super::Stop;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Signal {
     Reload,
+    Upgrade,
     Stop(Stop),
 }
 
 /// The signals of this process.
 pub(crate) struct Signals {
     hangup: unix::Signal,
+    user2: unix::Signal,
     terminate: unix::Signal,
     quit: unix::Signal,
     interrupt: unix::Signal,
@@ -25,6 +27,7 @@ impl Signals {
         let listen = |kind| unix::signal(kind).context("listen for signals");
         Ok(Self {
             hangup: listen(SignalKind::hangup())?,
+            user2: listen(SignalKind::user_defined2())?,
             terminate: listen(SignalKind::terminate())?,
             quit: listen(SignalKind::quit())?,
             interrupt: listen(SignalKind::interrupt())?,
@@ -34,6 +37,7 @@ impl Signals {
     pub(crate) async fn next(&mut self) -> Signal {
         tokio::select! {
             _ = self.hangup.recv() => Signal::Reload,
+            _ = self.user2.recv() => Signal::Upgrade,
             _ = self.terminate.recv() => Signal::Stop(Stop::Graceful),
             _ = self.quit.recv() => Signal::Stop(Stop::GracefulWithoutLimit),
             _ = self.interrupt.recv() => Signal::Stop(Stop::Fast),

@@ -29,7 +29,7 @@ pub(crate) async fn balance(
 
 /// The same for those in force, if anything has changed since.
 pub(crate) async fn follow(main: &mut Main) {
-    let Some(kernel) = main.running.kernel.clone() else { return };
+    let Some(kernel) = main.running.kernel.kernel() else { return };
     if main.config.vips.is_empty() {
         return;
     }
@@ -90,7 +90,7 @@ pub(crate) fn detours(
 
 /// Has a VIP served by listeners of this host, or forwarded again; says what happens to flows.
 pub(crate) async fn move_to(main: &mut Main, name: &str, is_local: bool) -> Result<Done, String> {
-    let Some(kernel) = main.running.kernel.clone() else {
+    let Some(kernel) = main.running.kernel.kernel() else {
         return Err("the kernel side is off: there are no VIPs".to_owned());
     };
     if !kernel.set_local(name, is_local) {
