@@ -48,11 +48,12 @@ pub(crate) async fn serve(
     };
     let mut input = reactor.buffers.buffer();
     let scheme = if serving.tls.is_some() { Scheme::Https } else { Scheme::Http };
-    let (stream, alpn) = match encrypt(socket, &serving, &timer).await {
-        Ok(encrypted) => encrypted,
-        Err(_) => return reactor.counters.refused(Refusal::TlsHandshake),
+    let Ok((stream, alpn)) = encrypt(socket, &serving, &timer).await else {
+        return reactor.counters.refused(Refusal::TlsHandshake);
     };
     let speaks_http2 = match (alpn, http1, http2) {
+        // A client without ALPN can only know beforehand that nothing else is spoken here.
+        (Some(_), false, true) => true,
         (Some(alpn), ..) => alpn == Alpn::Http2,
         (None, true, true) => match has_preface(&stream, &mut input, &timer).await {
             Ok(has_preface) => has_preface,
