@@ -10,6 +10,10 @@ mod guard;
 mod guard_packets;
 mod health;
 mod http1;
+mod http2;
+mod http2_cases;
+mod http2_floods;
+mod http2_life;
 mod limits;
 mod netns;
 mod packet;
@@ -26,6 +30,7 @@ mod vip_model;
 mod vips;
 mod vips_probes;
 mod vips_survive;
+mod websocket;
 
 use std::net::SocketAddr;
 
