@@ -6,6 +6,7 @@ mod bans_survive;
 mod cli;
 mod decap;
 mod framing;
+mod grpc;
 mod guard;
 mod guard_packets;
 mod health;
