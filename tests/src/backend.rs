@@ -1,6 +1,6 @@
-//! A real HTTP/1.1 origin, whose path says what it does.
+//! A real origin of HTTP/1.1 or HTTP/2, with or without TLS, whose path says what it does.
 //!
-//! `/` 1 KiB · `/bytes/N` · `/chunked/N` · `/echo` the request's body, passed back while it arrives · `/headers` the request's head
+//! `/` 1 KiB · `/bytes/N` · `/chunked/N` · `/pattern/N/SEED` · `/echo` the request's body, passed back while it arrives · `/headers` the request's head
 //! as text · `/slow/MS` · `/status/N` · `/close` closes after its answer · `/health`
 
 use std::net::{SocketAddr, TcpListener};
@@ -12,22 +12,40 @@ use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Frame, Incoming};
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
+use tokio_rustls::TlsAcceptor;
 
 /// The longest `/bytes/N` and `/chunked/N`.
 const BODY_SIZE_MAX: usize = 256 * 1024 * 1024;
 const CHUNK: usize = 4096;
+
+/// What an origin speaks.
+#[derive(Clone, Debug, Default)]
+pub struct Speaks {
+    /// HTTP/2, with prior knowledge or after ALPN, and not HTTP/1.1.
+    pub http2: bool,
+    /// TLS beneath it.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+}
+
+/// What has arrived at an origin.
+#[derive(Debug, Default)]
+struct Counts {
+    requests: AtomicU64,
+    connections: AtomicU64,
+}
 
 /// An origin on a thread of its own; ends when dropped.
 #[derive(Debug)]
 pub struct Backend {
     /// Where it listens.
     pub address: SocketAddr,
-    requests: Arc<AtomicU64>,
+    counts: Arc<Counts>,
     end: Option<oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -48,19 +66,39 @@ impl Backend {
     /// The address is in use.
     #[must_use]
     pub fn start_at(name: &str, address: SocketAddr) -> Self {
+        Self::start_listening(name, address, Speaks::default())
+    }
+
+    /// Starts one that speaks something else than plain HTTP/1.1.
+    ///
+    /// # Panics
+    /// There is no free port or thread.
+    #[must_use]
+    pub fn start_speaking(name: &str, speaks: Speaks) -> Self {
+        Self::start_listening(name, ([127, 0, 0, 1], 0).into(), speaks)
+    }
+
+    fn start_listening(name: &str, address: SocketAddr, speaks: Speaks) -> Self {
         let listener = TcpListener::bind(address).expect("bind a backend");
         let address = listener.local_addr().expect("a bound address");
-        let requests = Arc::<AtomicU64>::default();
+        let counts = Arc::<Counts>::default();
         let (end, ended) = oneshot::channel();
-        let (count, name) = (Arc::clone(&requests), name.to_owned());
-        let thread = std::thread::spawn(move || serve_until(listener, &name, &count, ended));
-        Self { address, requests, end: Some(end), thread: Some(thread) }
+        let (shared, name) = (Arc::clone(&counts), name.to_owned());
+        let thread =
+            std::thread::spawn(move || serve_until(listener, &name, &speaks, &shared, ended));
+        Self { address, counts, end: Some(end), thread: Some(thread) }
     }
 
     /// Requests that arrived here in whole (`/echo`: whose head did), probes of `/health` left out.
     #[must_use]
     pub fn requests(&self) -> u64 {
-        self.requests.load(Ordering::SeqCst)
+        self.counts.requests.load(Ordering::SeqCst)
+    }
+
+    /// Connections that were accepted; over TLS, those whose handshake succeeded.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.counts.connections.load(Ordering::SeqCst)
     }
 }
 
@@ -80,28 +118,37 @@ impl Drop for Backend {
 pub fn serve_forever(address: SocketAddr, name: &str) -> std::io::Result<()> {
     let listener = TcpListener::bind(address)?;
     let (_end, ended) = oneshot::channel();
-    serve_until(listener, name, &Arc::default(), ended);
+    serve_until(listener, name, &Speaks::default(), &Arc::default(), ended);
     Ok(())
 }
 
 fn serve_until(
     listener: TcpListener,
     name: &str,
-    requests: &Arc<AtomicU64>,
+    speaks: &Speaks,
+    counts: &Arc<Counts>,
     ended: oneshot::Receiver<()>,
 ) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("an event loop");
     listener.set_nonblocking(true).expect("a non-blocking socket");
+    let acceptor = speaks.tls.clone().map(TlsAcceptor::from);
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener).expect("a registered socket");
         let accept = async {
             while let Ok((stream, _)) = listener.accept().await {
                 let _ = stream.set_nodelay(true);
-                let (name, requests) = (name.to_owned(), Arc::clone(requests));
-                let service =
-                    service_fn(move |request| answer(request, name.clone(), Arc::clone(&requests)));
-                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+                let (name, counts) = (name.to_owned(), Arc::clone(counts));
+                let (http2, acceptor) = (speaks.http2, acceptor.clone());
+                tokio::spawn(async move {
+                    match acceptor {
+                        None => serve(stream, http2, name, counts).await,
+                        Some(acceptor) => match acceptor.accept(stream).await {
+                            Ok(stream) => serve(stream, http2, name, counts).await,
+                            Err(error) => eprintln!("backend {name}: {error}"),
+                        },
+                    }
+                });
             }
         };
         tokio::select! {
@@ -111,14 +158,30 @@ fn serve_until(
     });
 }
 
+async fn serve<S>(stream: S, http2: bool, name: String, counts: Arc<Counts>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    counts.connections.fetch_add(1, Ordering::SeqCst);
+    let service = service_fn(move |request| answer(request, name.clone(), Arc::clone(&counts)));
+    let stream = TokioIo::new(stream);
+    // How a connection ends is seen at the other side.
+    if http2 {
+        let server = http2::Builder::new(TokioExecutor::new());
+        let _ = server.serve_connection(stream, service).await;
+    } else {
+        let _ = http1::Builder::new().serve_connection(stream, service).await;
+    }
+}
+
 type Body = BoxBody<Bytes, hyper::Error>;
 
 async fn answer(
     request: Request<Incoming>,
     name: String,
-    requests: Arc<AtomicU64>,
+    counts: Arc<Counts>,
 ) -> Result<Response<Body>, hyper::Error> {
-    let path = request.uri().path().to_owned();
+    let (path, version) = (request.uri().path().to_owned(), request.version());
     let mut segments = path.trim_start_matches('/').split('/');
     let what = segments.next().unwrap_or("");
     let number: usize = segments.next().and_then(|number| number.parse().ok()).unwrap_or(0);
@@ -132,10 +195,11 @@ async fn answer(
         None
     };
     if what != "health" {
-        requests.fetch_add(1, Ordering::SeqCst);
+        counts.requests.fetch_add(1, Ordering::SeqCst);
     }
     let mut response = Response::new(match what {
         "bytes" => full(vec![b'x'; size]),
+        "pattern" => full(pattern(size, segments.next().unwrap_or(""))),
         "chunked" => Chunks { left: size }.boxed(),
         "echo" => echoed.unwrap_or_else(|| full("")),
         "headers" => full(head),
@@ -153,13 +217,30 @@ async fn answer(
             .unwrap_or(hyper::StatusCode::IM_A_TEAPOT);
     }
     let headers = response.headers_mut();
-    if what == "close" {
+    // HTTP/2 has no such field.
+    if what == "close" && version < hyper::Version::HTTP_2 {
         headers.insert("connection", hyper::header::HeaderValue::from_static("close"));
     }
     if let Ok(name) = hyper::header::HeaderValue::from_str(&name) {
         headers.insert("x-backend", name);
     }
     Ok(response)
+}
+
+/// The body of `/pattern/N/SEED`.
+#[must_use]
+pub fn pattern(size: usize, seed: &str) -> Vec<u8> {
+    let mut state = seed.bytes().fold(0x2545_F491_4F6C_DD1Du64, |state, byte| {
+        (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
+    });
+    let mut bytes = Vec::with_capacity(size + 8);
+    while bytes.len() < size {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        bytes.extend_from_slice(&state.to_be_bytes());
+    }
+    bytes.truncate(size);
+    bytes
 }
 
 fn full(body: impl Into<Bytes>) -> Body {

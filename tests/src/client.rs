@@ -7,10 +7,10 @@ use std::time::Duration;
 /// How long a test waits for any answer.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A connection to the balancer.
+/// A connection to the balancer, over TCP where nothing else is said.
 #[derive(Debug)]
-pub struct Client {
-    stream: TcpStream,
+pub struct Client<S = TcpStream> {
+    stream: S,
     buffer: Vec<u8>,
 }
 
@@ -82,7 +82,15 @@ impl Client {
         let stream = TcpStream::connect_timeout(&address, patience)?;
         stream.set_read_timeout(Some(patience))?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, buffer: Vec::new() })
+        Ok(Self::over(stream))
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    /// A client over a connection that is there.
+    #[must_use]
+    pub fn over(stream: S) -> Self {
+        Self { stream, buffer: Vec::new() }
     }
 
     /// Sends bytes as they are. A balancer that has closed already is no failure here: its answer
@@ -163,8 +171,20 @@ impl Client {
 
     /// The connection itself.
     #[must_use]
-    pub fn stream(&self) -> &TcpStream {
+    pub fn stream(&self) -> &S {
         &self.stream
+    }
+
+    /// The same, to read and write past this.
+    #[must_use]
+    pub fn stream_mut(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
+    /// The connection, and what was read of it already.
+    #[must_use]
+    pub fn into_inner(self) -> (S, Vec<u8>) {
+        (self.stream, self.buffer)
     }
 
     fn read_chunks(&mut self, body: &mut Vec<u8>) -> Result<(), String> {

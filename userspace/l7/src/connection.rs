@@ -85,6 +85,8 @@ async fn speaks_http2(
     timer: &Timer,
 ) -> Result<bool, IoError> {
     match (&arrived.stream, serves) {
+        // A client without ALPN can only know beforehand that nothing else is spoken here.
+        (Stream::Tls(_), (false, true)) => Ok(true),
         (Stream::Tls(tls), _) => Ok(tls.alpn() == Alpn::Http2),
         (_, (true, true)) => has_preface(&arrived.stream, &mut arrived.input, timer).await,
         (_, (_, http2)) => Ok(http2),

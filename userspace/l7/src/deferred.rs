@@ -54,9 +54,13 @@ impl Flusher {
     fn queue(&self, shared: &Rc<Shared>) {
         if !shared.queued.replace(true) {
             self.waiting.borrow_mut().push(Rc::clone(shared));
-            // The task goes to the end of the queue: behind all that have something to say this turn.
-            self.waker.borrow().iter().for_each(Waker::wake_by_ref);
+            self.wake();
         }
+    }
+
+    /// The task goes to the end of the queue: behind all that have something to say this turn.
+    fn wake(&self) {
+        self.waker.borrow().iter().for_each(Waker::wake_by_ref);
     }
 }
 
@@ -70,10 +74,12 @@ impl Shared {
                 Poll::Pending => return Poll::Pending,
             }
         }
-        match self.stream.poll_flush(context) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Err(_)) => self.failed.set(true),
-            Poll::Ready(Ok(())) => {}
+        if !self.failed.get() {
+            match self.stream.poll_flush(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(_)) => self.failed.set(true),
+                Poll::Ready(Ok(())) => {}
+            }
         }
         self.queued.set(false);
         if let Some(writer) = self.writer.borrow_mut().take() {
@@ -110,6 +116,19 @@ impl Deferred {
 
     fn error(&self) -> Option<io::Error> {
         self.shared.failed.get().then(|| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+impl Drop for Deferred {
+    /// What the socket does not take now is lost, so that a peer that reads nothing holds no socket:
+    /// whoever wanted it to arrive has waited in `poll_shutdown`.
+    fn drop(&mut self) {
+        let mut context = Context::from_waker(Waker::noop());
+        if self.shared.poll_flush(&mut context).is_ready() && !self.shared.failed.get() {
+            let _ = self.shared.stream.poll_shutdown(&mut context);
+        }
+        self.shared.failed.set(true);
+        self.flusher.wake();
     }
 }
 

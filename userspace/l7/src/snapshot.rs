@@ -59,7 +59,7 @@ pub enum SnapshotError {
     #[error("{0}")]
     Regex(#[from] regex::Error),
     /// A certificate, key or authority.
-    #[error("{what} {name}: {source}")]
+    #[error("{what} {name}")]
     Tls {
         /// `listener` or `service`.
         what: &'static str,

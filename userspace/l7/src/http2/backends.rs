@@ -6,10 +6,13 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
+use h2::{Ping, PingPong};
 use tokio::sync::Mutex;
 use tokio::task::spawn_local;
 
-use super::{CONNECTION_WINDOW, SEND_BUFFER_MAX, STREAM_WINDOW, STREAMS_MAX, client};
+use super::{
+    BACKEND_CONNECTION_WINDOW, BACKEND_STREAM_WINDOW, SEND_BUFFER_MAX, STREAMS_MAX, client,
+};
 use crate::attempts::wait_for;
 use crate::deferred::Deferred;
 use crate::pipe::pipe;
@@ -37,6 +40,27 @@ struct Connections {
 struct Connection {
     send: SendRequest<Bytes>,
     streams: Rc<Cell<usize>>,
+    nature: Rc<Nature>,
+}
+
+/// What a connection is like, besides what `h2` knows of it.
+pub(super) struct Nature {
+    /// What requests on it have as their scheme.
+    pub(super) scheme: &'static str,
+    /// To find out whether the backend's settings have arrived; gone when they have.
+    ping: Mutex<Option<PingPong>>,
+}
+
+impl Nature {
+    /// Waits for the backend's settings: it sends them first, so they are there when a ping is answered.
+    pub(super) async fn settled(&self) {
+        let mut ping = self.ping.lock().await;
+        if let Some(pings) = &mut *ping {
+            // One that failed has ended the connection, and with it whoever asks.
+            let _ = pings.ping(Ping::opaque()).await;
+            *ping = None;
+        }
+    }
 }
 
 impl Backends {
@@ -59,15 +83,17 @@ impl Backends {
         let upstream = &service.upstream;
         let slot = wait_for(reactor, service, || upstream.try_connection()).await?;
         let io = connect.await?;
+        let scheme = if matches!(io, Stream::Tls(_)) { "https" } else { "http" };
         let io = Deferred::new(io, reactor.buffers.buffer(), Rc::clone(&reactor.flusher));
-        let (send, connection) =
+        let (send, mut connection) =
             builder().handshake(io).await.map_err(|_| Refusal::ConnectFailed)?;
+        let nature = Nature { scheme, ping: Mutex::new(connection.ping_pong()) };
         spawn_local(async move {
             // Whoever has a stream on it hears of its end there.
             let _ = connection.await;
             drop(slot);
         });
-        let connection = Connection { send, streams: Rc::default() };
+        let connection = Connection { send, streams: Rc::default(), nature: Rc::new(nature) };
         connections.open.borrow_mut().push(connection.clone());
         Ok(connection.stream(reactor))
     }
@@ -111,9 +137,9 @@ impl Connection {
         let (ours, theirs) = pipe();
         self.streams.set(self.streams.get() + 1);
         let (send, streams) = (self.send.clone(), Rc::clone(&self.streams));
-        let buffer = reactor.buffers.buffer();
+        let (nature, buffer) = (Rc::clone(&self.nature), reactor.buffers.buffer());
         spawn_local(async move {
-            client::serve(send, ours, buffer).await;
+            client::serve(send, ours, buffer, &nature).await;
             streams.set(streams.get() - 1);
         });
         Stream::Pipe(theirs)
@@ -124,8 +150,8 @@ fn builder() -> Builder {
     let mut builder = Builder::new();
     builder
         .enable_push(false)
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_window_size(BACKEND_STREAM_WINDOW)
+        .initial_connection_window_size(BACKEND_CONNECTION_WINDOW)
         .max_send_buffer_size(SEND_BUFFER_MAX)
         .max_header_list_size(HEAD_SIZE_MAX);
     builder

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use h2::{RecvStream, SendStream};
+use h2::{Reason, RecvStream, SendStream};
 
 use super::head::{Framing, append_trailers, trailers};
 use crate::http1::body::Body;
@@ -108,6 +108,10 @@ pub(super) struct Outflow {
     taken: Bytes,
     trailers: Vec<u8>,
     state: State,
+    /// Pieces that the peer has taken.
+    passed: u64,
+    /// What the peer is told where the body breaks off.
+    cut: Reason,
 }
 
 enum State {
@@ -119,9 +123,9 @@ enum State {
 }
 
 impl Outflow {
-    /// `taken` is what was read behind the head.
-    pub(super) fn new(stream: SendStream<Bytes>, body: Body, taken: Bytes) -> Self {
-        Self { stream, body, taken, trailers: Vec::new(), state: State::Reading }
+    /// `taken` is what was read behind the head; `cut` is what the peer is told where the body breaks off.
+    pub(super) fn new(stream: SendStream<Bytes>, body: Body, taken: Bytes, cut: Reason) -> Self {
+        Self { stream, body, taken, trailers: Vec::new(), state: State::Reading, passed: 0, cut }
     }
 
     /// Ready when the body has passed.
@@ -141,6 +145,7 @@ impl Outflow {
                     };
                     let part = bytes.split_to(room.min(bytes.len()));
                     let all = bytes.is_empty();
+                    self.passed += 1;
                     if self.stream.send_data(part, all && ends).is_err() {
                         return Poll::Ready(Err(Cut));
                     }
@@ -206,8 +211,19 @@ impl Outflow {
 
     fn cut(&mut self) -> Result<(), Cut> {
         self.state = State::Done;
-        self.stream.send_reset(h2::Reason::INTERNAL_ERROR);
+        self.stream.send_reset(self.cut);
         Err(Cut)
+    }
+
+    /// How many pieces the peer has taken, while it is waited for to take another.
+    pub(super) fn stalled_after(&self) -> Option<u64> {
+        matches!(self.state, State::Sending(..)).then_some(self.passed)
+    }
+
+    /// Gives up: the peer is told that this is not the whole.
+    pub(super) fn cancel(&mut self) {
+        self.state = State::Done;
+        self.stream.send_reset(Reason::CANCEL);
     }
 
     /// Whether the peer wants no more of it.

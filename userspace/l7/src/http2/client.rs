@@ -4,9 +4,11 @@ use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
+use h2::Reason;
 use h2::client::{ResponseFuture, SendRequest};
 use http::Response;
 
+use super::backends::Nature;
 use super::body::{Cut, Inflow, Outflow};
 use super::head;
 use crate::buffer::Buffer;
@@ -18,14 +20,19 @@ use crate::pipe::PipeEnd;
 use crate::websocket;
 
 /// Serves the pipe's one exchange.
-pub(super) async fn serve(send: SendRequest<Bytes>, pipe: PipeEnd, buffer: Buffer) {
+pub(super) async fn serve(
+    send: SendRequest<Bytes>,
+    pipe: PipeEnd,
+    buffer: Buffer,
+    nature: &Nature,
+) {
     drop(buffer);
-    if exchange(send, &pipe).await.is_err() {
+    if exchange(send, &pipe, nature).await.is_err() {
         pipe.reset();
     }
 }
 
-async fn exchange(send: SendRequest<Bytes>, pipe: &PipeEnd) -> Result<(), Cut> {
+async fn exchange(send: SendRequest<Bytes>, pipe: &PipeEnd, nature: &Nature) -> Result<(), Cut> {
     let (text, rest) = poll_fn({
         let (mut read, mut scan) = (BytesMut::new(), HeadScan::default());
         move |context| poll_head(context, pipe, &mut read, &mut scan)
@@ -39,10 +46,11 @@ async fn exchange(send: SendRequest<Bytes>, pipe: &PipeEnd) -> Result<(), Cut> {
         ..weir_model::Limits::default()
     };
     request.parse(&text, &limits).map_err(|_| Cut)?;
-    let mut translated = head::request(&request, &text, "http").map_err(|_| Cut)?;
+    let mut translated = head::request(&request, &text, nature.scheme).map_err(|_| Cut)?;
     let key = websocket_key(&request, &text);
     let mut send = send.ready().await.map_err(|_| Cut)?;
     if key.is_some() {
+        nature.settled().await;
         if !send.is_extended_connect_protocol_enabled() {
             return Err(Cut);
         }
@@ -58,8 +66,13 @@ async fn exchange(send: SendRequest<Bytes>, pipe: &PipeEnd) -> Result<(), Cut> {
     };
     let is_empty = matches!(body, Body::Length(0));
     let (response, stream) = send.send_request(translated, is_empty).map_err(|_| Cut)?;
-    let mut upload = (!is_empty).then(|| Outflow::new(stream, body, rest));
-    let mut answer = Answer { state: State::Head(response), to_head_request: request.is_head, key };
+    let mut upload = (!is_empty).then(|| Outflow::new(stream, body, rest, Reason::CANCEL));
+    let mut answer = Answer {
+        state: State::Head(response),
+        to_head_request: request.is_head,
+        key,
+        is_tunnel: false,
+    };
     poll_fn(|context| {
         if let Some(flow) = &mut upload
             && answer.takes_upload()
@@ -74,7 +87,11 @@ async fn exchange(send: SendRequest<Bytes>, pipe: &PipeEnd) -> Result<(), Cut> {
         if pipe.is_abandoned(context) {
             return Poll::Ready(Err(Cut));
         }
-        answer.poll(context, pipe)
+        match answer.poll(context, pipe) {
+            // The other direction of a tunnel goes on.
+            Poll::Ready(Ok(())) if answer.is_tunnel && upload.is_some() => Poll::Pending,
+            polled => polled,
+        }
     })
     .await
 }
@@ -113,6 +130,8 @@ struct Answer {
     to_head_request: bool,
     /// The request asks for a WebSocket, with this key.
     key: Option<Vec<u8>>,
+    /// The backend has agreed to it.
+    is_tunnel: bool,
 }
 
 enum State {
@@ -144,22 +163,24 @@ impl Answer {
                     let polled = std::pin::Pin::new(response).poll(context);
                     let (parts, body) = ready!(polled).map_err(|_| Cut)?.into_parts();
                     let response = Response::from_parts(parts, ());
-                    self.state = State::Body(self.begin(response, body, pipe));
+                    let flow = self.begin(&response, body, pipe);
+                    self.state = State::Body(flow);
                 }
             }
         }
     }
 
-    fn begin(&self, response: Response<()>, body: h2::RecvStream, pipe: &PipeEnd) -> Inflow {
+    fn begin(&mut self, response: &Response<()>, body: h2::RecvStream, pipe: &PipeEnd) -> Inflow {
         let mut text = Vec::with_capacity(512);
         let framing = match &self.key {
             Some(key) if response.status().is_success() => {
+                self.is_tunnel = true;
                 let accept = websocket::accept(key);
-                head::append_switch(&response, &accept, &mut text)
+                head::append_switch(response, &accept, &mut text)
             }
             _ => {
                 let ends = body.is_end_stream();
-                head::append_response(&response, ends, self.to_head_request, &mut text)
+                head::append_response(response, ends, self.to_head_request, &mut text)
             }
         };
         pipe.push(&[&text]);

@@ -175,7 +175,7 @@ fn headers(fields: &Fields, head: &[u8]) -> Result<HeaderMap, Untranslatable> {
     let mut map = HeaderMap::with_capacity(fields.iter().count());
     for field in fields.iter() {
         match field.kind {
-            Kind::Connection | Kind::HopByHop | Kind::TransferEncoding => continue,
+            Kind::Connection | Kind::HopByHop | Kind::TransferEncoding | Kind::Upgrade => continue,
             Kind::Te if field.value.get(head) != b"trailers" => continue,
             _ => {}
         }

@@ -1,24 +1,23 @@
 //! A client connection of HTTP/2: its streams are accepted and served side by side.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use h2::RecvStream;
 use h2::server::{Builder, Connection, SendResponse};
+use h2::{Reason, RecvStream};
 use http::Request;
 use tokio::task::spawn_local;
 
 use super::{
-    CONNECTION_WINDOW, ERROR_RESETS_MAX, PENDING_RESETS_MAX, SEND_BUFFER_MAX, STREAM_WINDOW,
-    STREAMS_MAX, stream,
+    CONNECTION_WINDOW, ERROR_RESETS_MAX, PENDING_RESETS_MAX, PREMATURE, PREMATURE_RESETS_MAX,
+    SEND_BUFFER_MAX, STREAM_WINDOW, STREAMS_MAX, stream,
 };
 use crate::connection::Arrived;
 use crate::deferred::Deferred;
-use crate::forwarded::ClientSide;
 use crate::io::within;
 use crate::listener::Listener;
 use crate::reactor::Reactor;
@@ -42,29 +41,18 @@ pub(crate) async fn serve(reactor: Rc<Reactor>, listener: Rc<Listener>, arrived:
         connection,
         timer,
         policy,
-        open: Rc::default(),
+        streams: Rc::default(),
         served: 0,
         armed: false,
         leaving: false,
     };
     while let Some((request, respond)) = serving.next(&reactor, &listener).await {
         serving.served += 1;
-        let open = OpenStream::new(&serving.open);
+        let open = OpenStream::new(&serving.streams);
         let (reactor, listener, side) = (Rc::clone(&reactor), Rc::clone(&listener), side.clone());
-        spawn_local(serve_stream(reactor, listener, side, request, respond, open));
+        let stream = stream::serve(reactor, listener, side, request, respond);
+        spawn_local(async move { open.ended(stream.await) });
     }
-}
-
-async fn serve_stream(
-    reactor: Rc<Reactor>,
-    listener: Rc<Listener>,
-    side: ClientSide,
-    request: Request<RecvStream>,
-    respond: SendResponse<Bytes>,
-    open: OpenStream,
-) {
-    stream::serve(reactor, listener, side, request, respond).await;
-    drop(open);
 }
 
 fn builder(policy: &ListenerPolicy) -> Builder {
@@ -85,8 +73,7 @@ struct Serving {
     connection: Connection<Deferred, Bytes>,
     timer: Timer,
     policy: ListenerPolicy,
-    /// Streams being served.
-    open: Rc<Cell<usize>>,
+    streams: Rc<Streams>,
     served: u64,
     /// The timer runs because nothing is open.
     armed: bool,
@@ -109,21 +96,25 @@ impl Serving {
         listener: &Listener,
     ) -> Poll<Option<Accepted>> {
         self.timer.register(context);
+        self.streams.register(context);
         loop {
             match self.connection.poll_accept(context) {
                 Poll::Ready(Some(Ok(accepted))) => return Poll::Ready(Some(accepted)),
                 Poll::Ready(_) => return Poll::Ready(None),
                 Poll::Pending => {}
             }
-            let is_idle = self.open.get() == 0;
+            if !self.leaving && self.is_abused() {
+                self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                self.leave();
+                continue;
+            }
+            let is_idle = self.streams.open.get() == 0;
             if is_idle && self.timer.fired() && self.leaving {
                 return Poll::Ready(None);
             }
             if !self.leaving && self.has_had_enough(reactor, listener, is_idle) {
-                self.leaving = true;
                 self.connection.graceful_shutdown();
-                self.timer.arm(GOODBYE_TIMEOUT);
-                self.armed = true;
+                self.leave();
                 continue;
             }
             match (is_idle, self.armed) {
@@ -140,6 +131,17 @@ impl Serving {
         }
     }
 
+    fn leave(&mut self) {
+        self.leaving = true;
+        self.timer.arm(GOODBYE_TIMEOUT);
+        self.armed = true;
+    }
+
+    fn is_abused(&self) -> bool {
+        let premature = self.streams.premature.get();
+        premature > PREMATURE_RESETS_MAX && premature > self.served / 2
+    }
+
     fn has_had_enough(&self, reactor: &Reactor, listener: &Listener, is_idle: bool) -> bool {
         let idle_for_long = is_idle && self.armed && self.timer.fired();
         let served_all = self.policy.limits.requests.is_some_and(|max| self.served >= max);
@@ -147,18 +149,52 @@ impl Serving {
     }
 }
 
+/// The streams of a connection.
+#[derive(Default)]
+struct Streams {
+    /// How many are being served.
+    open: Cell<usize>,
+    /// How many ended early without an answer.
+    premature: Cell<u64>,
+    /// Whoever serves the connection: told when the last one is done, as `h2` does so only while its own
+    /// writes are not held up.
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Streams {
+    fn register(&self, context: &Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|known| known.will_wake(context.waker())) {
+            *waker = Some(context.waker().clone());
+        }
+    }
+}
+
 /// Counts a stream while it is served.
-struct OpenStream(Rc<Cell<usize>>);
+struct OpenStream {
+    streams: Rc<Streams>,
+    began: Instant,
+}
 
 impl OpenStream {
-    fn new(open: &Rc<Cell<usize>>) -> Self {
-        open.set(open.get() + 1);
-        Self(Rc::clone(open))
+    fn new(streams: &Rc<Streams>) -> Self {
+        streams.open.set(streams.open.get() + 1);
+        Self { streams: Rc::clone(streams), began: Instant::now() }
+    }
+
+    fn ended(self, end: stream::End) {
+        if end == stream::End::Cut && self.began.elapsed() < PREMATURE {
+            self.streams.premature.set(self.streams.premature.get() + 1);
+        }
     }
 }
 
 impl Drop for OpenStream {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        let left = self.streams.open.get() - 1;
+        self.streams.open.set(left);
+        if left == 0 {
+            self.streams.waker.borrow().iter().for_each(Waker::wake_by_ref);
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
@@ -23,7 +24,17 @@ use crate::listener::Listener;
 use crate::pipe::{PipeEnd, pipe};
 use crate::reactor::Reactor;
 use crate::stream::Stream;
+use crate::timers::Timer;
 use crate::websocket;
+
+/// How a stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// Its answer has passed.
+    Answered,
+    /// The client did not wait for it, or it broke off.
+    Cut,
+}
 
 /// Serves a stream until its answer has passed, or nobody wants it any more.
 pub(super) async fn serve(
@@ -32,7 +43,7 @@ pub(super) async fn serve(
     side: ClientSide,
     request: Request<RecvStream>,
     respond: SendResponse<Bytes>,
-) {
+) -> End {
     let (ours, theirs) = pipe();
     let (request, body) = request.into_parts();
     let protocol = request.extensions.get::<h2::ext::Protocol>();
@@ -49,7 +60,12 @@ pub(super) async fn serve(
         state: State::Head(BytesMut::new(), HeadScan::default(), ResponseHead::default()),
     };
     let mut upload = Inflow::new(body, framing);
-    let (linger, shared) = (reactor.timers.timer(), Rc::clone(&reactor));
+    let snapshot = reactor.snapshot();
+    let Some(policy) = snapshot.listener(listener.configured).map(|serving| serving.policy) else {
+        return End::Cut;
+    };
+    let mut patience = Patience::new(reactor.timers.timer(), policy.timeouts.write);
+    let shared = Rc::clone(&reactor);
     let arrived = Arrived { stream: Stream::Pipe(theirs), side, input };
     let mut exchange = pin!(client::serve(reactor, listener, arrived));
     let mut serving = true;
@@ -65,17 +81,55 @@ pub(super) async fn serve(
         if answered.is_pending() && answer.is_tunnel() {
             let _ = upload.poll(context, &ours);
         }
-        answered
+        match answered {
+            // The other direction of a tunnel goes on.
+            Poll::Ready(Ok(())) if answer.is_tunnel() && serving => Poll::Pending,
+            Poll::Pending if patience.is_over(context, answer.stalled_after()) => {
+                answer.cancel();
+                Poll::Ready(Err(Cut))
+            }
+            answered => answered,
+        }
     })
     .await;
     if answered.is_err() {
-        return shared.counters.cut.add(1);
+        // An exchange that broke off by itself has counted itself.
+        shared.counters.cut.add(u64::from(!ours.was_reset()));
+        return End::Cut;
     }
     drop(ours);
     let mut left = client::LINGER_SIZE_MAX;
+    let linger = patience.timer;
     linger.arm(client::LINGER_TIMEOUT);
     let rest = poll_fn(|context| upload.poll_discard(context, &mut left));
     let _ = within(&linger, rest).await;
+    End::Answered
+}
+
+/// How long a client may leave what is sent to it where it is.
+struct Patience {
+    timer: Timer,
+    timeout: Duration,
+    /// The timer runs since the client took so many pieces.
+    armed_after: Option<u64>,
+}
+
+impl Patience {
+    fn new(timer: Timer, timeout: Duration) -> Self {
+        Self { timer, timeout, armed_after: None }
+    }
+
+    fn is_over(&mut self, context: &Context<'_>, stalled_after: Option<u64>) -> bool {
+        self.timer.register(context);
+        if stalled_after != self.armed_after {
+            self.armed_after = stalled_after;
+            match stalled_after {
+                Some(_) => self.timer.arm(self.timeout),
+                None => self.timer.disarm(),
+            }
+        }
+        self.timer.fired()
+    }
 }
 
 /// The answer on its way from the pipe to the client.
@@ -97,6 +151,21 @@ enum State {
 impl Answer {
     fn is_tunnel(&self) -> bool {
         matches!(self.state, State::Tunnel(_))
+    }
+
+    /// How many pieces of the body the client has taken, while it is waited for to take another.
+    fn stalled_after(&self) -> Option<u64> {
+        match &self.state {
+            State::Head(..) => None,
+            State::Body(body) | State::Tunnel(body) => body.stalled_after(),
+        }
+    }
+
+    fn cancel(&mut self) {
+        match &mut self.state {
+            State::Head(..) => self.respond.send_reset(Reason::CANCEL),
+            State::Body(body) | State::Tunnel(body) => body.cancel(),
+        }
     }
 
     fn poll(&mut self, context: &mut Context<'_>, pipe: &PipeEnd) -> Poll<Result<(), Cut>> {
@@ -157,7 +226,7 @@ impl Answer {
                 translated.headers_mut().remove("sec-websocket-accept");
                 let stream = self.respond.send_response(translated, false).map_err(|_| Cut)?;
                 let rest = std::mem::take(read).freeze();
-                let flow = Outflow::new(stream, Body::UntilClose, rest);
+                let flow = Outflow::new(stream, Body::UntilClose, rest, Reason::INTERNAL_ERROR);
                 return Poll::Ready(Ok(Some(State::Tunnel(flow))));
             }
             if response.is_interim() {
@@ -171,7 +240,8 @@ impl Answer {
                 return Poll::Ready(Ok(None));
             }
             let rest = std::mem::take(read).freeze();
-            return Poll::Ready(Ok(Some(State::Body(Outflow::new(stream, body, rest)))));
+            let flow = Outflow::new(stream, body, rest, Reason::INTERNAL_ERROR);
+            return Poll::Ready(Ok(Some(State::Body(flow))));
         }
     }
 }

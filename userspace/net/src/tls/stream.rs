@@ -184,10 +184,7 @@ impl Inner {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 read => return Poll::Ready(read),
             }
-            // Answers to what the peer asks of TLS itself; whoever waits for the socket is the writer.
-            if let Poll::Ready(Err(error)) = self.poll_flush(context) {
-                return Poll::Ready(Err(error));
-            }
+            self.answer()?;
             ready!(self.poll_fill(context))?;
         }
     }
@@ -232,11 +229,24 @@ impl Inner {
             Ok(_) => Ok(()),
             Err(error) => {
                 // The alert that says why; as much of it as goes out at once.
-                let mut context = Context::from_waker(std::task::Waker::noop());
-                let _ = self.poll_flush(&mut context);
+                let _ = self.answer();
                 Err(broken(error))
             }
         }
+    }
+
+    /// Sends answers to what the peer asks of TLS itself, if the socket takes them now. Whoever waits for
+    /// the socket is the writer, maybe another task: it must go on being the one that is woken.
+    fn answer(&mut self) -> io::Result<()> {
+        while self.tls.wants_write() {
+            match self.tls.write_tls(&mut AtOnce(&self.socket)) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -268,6 +278,23 @@ impl Write for Sink<'_, '_> {
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let written = Pin::new(&mut *self.socket).poll_write_vectored(self.context, slices);
         or_would_block(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The socket for what it takes without anybody waiting for it.
+struct AtOnce<'a>(&'a TcpStream);
+
+impl Write for AtOnce<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.try_write_vectored(slices)
     }
 
     fn flush(&mut self) -> io::Result<()> {
