@@ -103,6 +103,10 @@ fn service(
         table.read("protocol", mistakes, |text| value::word(text, &ServiceProtocol::NAMES));
     let proxy_protocol =
         table.read("proxy-protocol", mistakes, |text| value::word(text, &ProxyVersion::NAMES));
+    if let (Some(ServiceProtocol::Http2), Some(node)) = (protocol, table.get("proxy-protocol")) {
+        let why = "a connection of HTTP/2 is for many clients, so it cannot begin with one's address";
+        mistakes.add(node.at, why);
+    }
     let is_https = table.get("url").is_some_and(
         |node| matches!(&node.value, Value::Scalar(url) if url.starts_with("https://")),
     );

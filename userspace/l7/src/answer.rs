@@ -13,7 +13,7 @@ use crate::http1::Version;
 use crate::http1::body::Body;
 use crate::http1::response::ResponseHead;
 use crate::http1::scan::HeadScan;
-use crate::io::{IoError, Wait, read, write};
+use crate::io::{IoError, Wait, fill, write};
 use crate::refusal::Refusal;
 use crate::snapshot::Service;
 use crate::stream::Stream;
@@ -197,14 +197,14 @@ async fn read_head(incoming: &mut Incoming<'_>) -> Result<usize, Failure> {
         if held > 0 && held == buffer.capacity() {
             buffer.grow(HEAD_SIZE_MAX);
         }
-        match read(source, buffer.space(), timer, Wait::Armed).await {
+        match fill(source, buffer, timer, Wait::Armed).await {
             Ok(0) | Err(IoError::Closed | IoError::Unsent) if held == 0 => {
                 return Err(Failure::Died);
             }
             Ok(0) | Err(IoError::Closed | IoError::Unsent) => {
                 return Err(Refusal::BadResponse.into());
             }
-            Ok(count) => buffer.filled(count),
+            Ok(_) => {}
             Err(IoError::TimedOut) => return Err(Failure::TimedOut),
         }
     }

@@ -8,28 +8,39 @@ use crate::http1::field::Fields;
 
 /// What a buffer holds at first: most heads with most small bodies.
 pub(crate) const SMALL: usize = 16 * 1024;
+/// What a buffer for answers holds at first: an answer of middling size comes in one piece.
+pub(crate) const MEDIUM: usize = 64 * 1024;
 /// What a buffer holds while a large body passes: fewer system calls a byte.
 pub(crate) const LARGE: usize = 256 * 1024;
 /// Unused buffers of each size that a reactor keeps.
 const SMALL_KEPT_MAX: usize = 1024;
+const MEDIUM_KEPT_MAX: usize = 256;
 const LARGE_KEPT_MAX: usize = 16;
 
 /// The unused buffers of one reactor.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
     small: RefCell<Vec<Vec<u8>>>,
+    medium: RefCell<Vec<Vec<u8>>>,
     large: RefCell<Vec<Vec<u8>>>,
 }
 
 impl Buffers {
     /// A buffer that holds no memory yet.
     pub(crate) fn buffer(self: &Rc<Self>) -> Buffer {
-        Buffer { bytes: Vec::new(), start: 0, end: 0, buffers: Rc::clone(self) }
+        self.buffer_of(SMALL)
+    }
+
+    /// The same, of another size than the smallest.
+    pub(crate) fn buffer_of(self: &Rc<Self>, size: usize) -> Buffer {
+        let bytes = Vec::new();
+        Buffer { bytes, start: 0, end: 0, size, size_at_first: size, buffers: Rc::clone(self) }
     }
 
     fn take(&self, size: usize) -> Vec<u8> {
         let kept = match size {
             SMALL => self.small.borrow_mut().pop(),
+            MEDIUM => self.medium.borrow_mut().pop(),
             LARGE => self.large.borrow_mut().pop(),
             _ => None,
         };
@@ -39,6 +50,7 @@ impl Buffers {
     fn give_back(&self, bytes: Vec<u8>) {
         let (kept, max) = match bytes.len() {
             SMALL => (&self.small, SMALL_KEPT_MAX),
+            MEDIUM => (&self.medium, MEDIUM_KEPT_MAX),
             LARGE => (&self.large, LARGE_KEPT_MAX),
             _ => return,
         };
@@ -89,6 +101,9 @@ pub(crate) struct Buffer {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
+    /// What is leased when there is something to read.
+    size: usize,
+    size_at_first: usize,
     buffers: Rc<Buffers>,
 }
 
@@ -107,7 +122,7 @@ impl Buffer {
     /// Empty when the buffer is full.
     pub(crate) fn space(&mut self) -> &mut [u8] {
         if self.bytes.is_empty() {
-            self.bytes = self.buffers.take(SMALL);
+            self.bytes = self.buffers.take(self.size);
         }
         if self.is_empty() {
             (self.start, self.end) = (0, 0);
@@ -155,6 +170,25 @@ impl Buffer {
         }
         self.buffers.give_back(mem::replace(&mut self.bytes, bytes));
         (self.start, self.end) = (0, held);
+    }
+
+    /// What is leased from now on holds so many bytes.
+    pub(crate) fn prefer(&mut self, size: usize) {
+        self.size = self.size.max(size);
+        if self.is_empty() && self.bytes.len() < self.size {
+            self.release();
+        }
+    }
+
+    /// Gives the memory back if no byte is left, and begins anew with what was leased at first.
+    pub(crate) fn reset(&mut self) {
+        self.size = self.size_at_first;
+        self.release();
+    }
+
+    /// Whether the last read has left no room.
+    pub(crate) fn is_full(&self) -> bool {
+        self.end > 0 && self.end == self.bytes.len()
     }
 
     /// How many bytes it can hold now.

@@ -3,13 +3,13 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use weir_model::{Redirect, Respond, Route, ServiceProtocol};
 
 use crate::answer::{AnswerSide, Incoming, Passing};
-use crate::buffer::{Buffer, Vectors};
+use crate::buffer::{Buffer, LARGE, MEDIUM, Vectors};
 use crate::connection::Arrived;
 use crate::exchange::{self, Failure};
 use crate::forwarded::{self, Asker, ClientSide, Outgoing, OwnAnswer};
@@ -150,7 +150,7 @@ impl Client {
             mirrors,
             timer: reactor.timers.timer(),
             input,
-            from_backend: reactor.buffers.buffer(),
+            from_backend: reactor.buffers.buffer_of(MEDIUM),
             request: RequestHead::default(),
             body: BodyPlace::Whole(0),
             request_id: Vec::new(),
@@ -263,7 +263,31 @@ impl Client {
         // Until it is found: an answer of ours then closes the connection.
         self.body = BodyPlace::Streaming;
         self.body = self.locate_body()?;
+        if self.body == BodyPlace::Streaming && self.read_ahead() {
+            self.body = self.locate_body()?;
+        }
         Ok(())
+    }
+
+    /// Reads what has arrived of a body that fits into a large buffer, without waiting: a request that is
+    /// there in whole goes on in one piece. Whether there was anything.
+    fn read_ahead(&mut self) -> bool {
+        let BodyLength::Bytes(size) = self.request.body else { return false };
+        let whole = usize::try_from(size).unwrap_or(usize::MAX).saturating_add(self.request.length);
+        // A buffer with room has taken all there was.
+        if whole > LARGE || !self.input.is_full() {
+            return false;
+        }
+        self.input.grow(LARGE);
+        let mut context = Context::from_waker(Waker::noop());
+        let before = self.input.data().len();
+        while self.input.data().len() < whole {
+            match self.stream.poll_read(&mut context, self.input.space()) {
+                Poll::Ready(Ok(count)) if count > 0 => self.input.filled(count),
+                _ => break,
+            }
+        }
+        self.input.data().len() > before
     }
 
     /// Finds out whether the whole body is at hand, and refuses one that is too large.
@@ -501,9 +525,9 @@ impl Client {
     }
 
     fn release_memory(&mut self) {
-        self.input.release();
+        self.input.reset();
         self.from_backend.consume(usize::MAX / 2);
-        self.from_backend.release();
+        self.from_backend.reset();
         self.timer.disarm();
         self.reactor.vectors.put(Vectors {
             to_backend: std::mem::take(&mut self.to_backend),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::answer::{Incoming, read_final_head};
 use crate::attempts::{Attempts, BackendConnection};
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, MEDIUM};
 use crate::client::{BodyPlace, Client};
 use crate::exchange::Failure;
 use crate::http1::response::ResponseHead;
@@ -116,7 +116,7 @@ struct Attempt {
 
 impl Attempt {
     fn new(reactor: &Reactor) -> Self {
-        let (buffer, timer) = (reactor.buffers.buffer(), reactor.timers.timer());
+        let (buffer, timer) = (reactor.buffers.buffer_of(MEDIUM), reactor.timers.timer());
         Self { buffer, response: ResponseHead::default(), timer }
     }
 

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::buffer::Buffer;
 use crate::stream::Stream;
 use crate::timers::Timer;
 
@@ -39,6 +40,35 @@ pub(crate) async fn read(
     poll_fn(|context| match stream.poll_read(context, space) {
         Poll::Ready(read) => Poll::Ready(read.map_err(|_| IoError::Closed)),
         Poll::Pending => waiting.poll(context).map(Err),
+    })
+    .await
+}
+
+/// Reads at least one byte into a buffer, which holds no memory while there is nothing to read; 0 is the
+/// end of the stream.
+pub(crate) async fn fill(
+    stream: &Stream,
+    buffer: &mut Buffer,
+    timer: &Timer,
+    wait: Wait,
+) -> Result<usize, IoError> {
+    let mut waiting = Waiting { timer, wait, armed: false };
+    poll_fn(|context| {
+        if buffer.is_empty() && stream.poll_readable(context).is_pending() {
+            buffer.release();
+            return waiting.poll(context).map(Err);
+        }
+        match stream.poll_read(context, buffer.space()) {
+            Poll::Ready(Ok(count)) => {
+                buffer.filled(count);
+                Poll::Ready(Ok(count))
+            }
+            Poll::Ready(Err(_)) => Poll::Ready(Err(IoError::Closed)),
+            Poll::Pending => {
+                buffer.release();
+                waiting.poll(context).map(Err)
+            }
+        }
     })
     .await
 }

@@ -8,7 +8,7 @@ use crate::compress::Encoder;
 use crate::forwarded::Delivery;
 use crate::http1::body::Body;
 use crate::http1::chunked::{Malformed, Piece};
-use crate::io::{IoError, Wait, read, write};
+use crate::io::{IoError, Wait, fill, write};
 use crate::stream::Stream;
 use crate::timers::Timer;
 
@@ -132,19 +132,19 @@ impl Transfer<'_> {
         }
         self.head.clear();
         self.buffer.consume(portion.used);
+        // The memory is leased again for what comes next: the same for all that are large, so that it
+        // stays in the cache.
+        self.buffer.release();
         Ok(())
     }
 
     async fn read(&mut self) -> Result<usize, TransferError> {
-        let space = self.buffer.space();
-        let room = space.len();
         let wait = Wait::AtMost(self.read_timeout);
-        let count =
-            read(self.source, space, self.timer, wait).await.map_err(TransferError::Source)?;
-        self.buffer.filled(count);
-        if count == room && self.body.is_large(SMALL) {
+        let filled = fill(self.source, self.buffer, self.timer, wait).await;
+        let count = filled.map_err(TransferError::Source)?;
+        if self.buffer.is_full() && self.body.is_large(SMALL) {
             // More is waiting than fits: from here on, fewer and larger reads.
-            self.buffer.grow(LARGE);
+            self.buffer.prefer(LARGE);
         }
         Ok(count)
     }
