@@ -116,6 +116,8 @@ fn a_backend_may_refuse_and_the_connection_goes_on() {
     let response = client.response();
     assert_eq!((response.status, response.text().as_str()), (403, "no\n"));
     assert_eq!(client.get("/").text(), "ok");
+    // The backend serves one connection after the other.
+    drop(weir);
     let weir = Balancer::start(&format!("{sections}reactors: 1\n"));
     run(async {
         let client = http2::Client::connect(weir.address("web")).await;

@@ -183,7 +183,7 @@ impl OpenStream {
     }
 
     fn ended(self, end: stream::End) {
-        if end == stream::End::Cut && self.began.elapsed() < PREMATURE {
+        if end == stream::End::Cancelled && self.began.elapsed() < PREMATURE {
             self.streams.premature.set(self.streams.premature.get() + 1);
         }
     }

@@ -23,6 +23,7 @@ use crate::io::within;
 use crate::listener::Listener;
 use crate::pipe::{PipeEnd, pipe};
 use crate::reactor::Reactor;
+use crate::snapshot::Serving;
 use crate::stream::Stream;
 use crate::timers::Timer;
 use crate::websocket;
@@ -32,7 +33,9 @@ use crate::websocket;
 pub(super) enum End {
     /// Its answer has passed.
     Answered,
-    /// The client did not wait for it, or it broke off.
+    /// The client did not wait for it.
+    Cancelled,
+    /// The backend or we broke off.
     Cut,
 }
 
@@ -60,19 +63,19 @@ pub(super) async fn serve(
         state: State::Head(BytesMut::new(), HeadScan::default(), ResponseHead::default()),
     };
     let mut upload = Inflow::new(body, framing);
-    let snapshot = reactor.snapshot();
-    let Some(policy) = snapshot.listener(listener.configured).map(|serving| serving.policy) else {
+    let policy = |serving: &Serving| serving.policy;
+    let Some(policy) = reactor.snapshot().listener(listener.configured).map(policy) else {
         return End::Cut;
     };
     let mut patience = Patience::new(reactor.timers.timer(), policy.timeouts.write);
     let shared = Rc::clone(&reactor);
     let arrived = Arrived { stream: Stream::Pipe(theirs), side, input };
     let mut exchange = pin!(client::serve(reactor, listener, arrived));
-    let mut serving = true;
+    let (mut serving, mut cancelled) = (true, false);
     let answered = poll_fn(|context| {
         // What a tunnel carries is no second request: it begins when the backend has agreed to it.
         if framing != Framing::Raw || answer.is_tunnel() {
-            let _ = upload.poll(context, &ours);
+            cancelled |= matches!(upload.poll(context, &ours), Poll::Ready(Err(Cut)));
         }
         if serving {
             serving = exchange.as_mut().poll(context).is_pending();
@@ -94,8 +97,9 @@ pub(super) async fn serve(
     .await;
     if answered.is_err() {
         // An exchange that broke off by itself has counted itself.
-        shared.counters.cut.add(u64::from(!ours.was_reset()));
-        return End::Cut;
+        let broke_off = ours.was_reset();
+        shared.counters.cut.add(u64::from(!broke_off));
+        return if cancelled || !broke_off { End::Cancelled } else { End::Cut };
     }
     drop(ours);
     let mut left = client::LINGER_SIZE_MAX;
