@@ -264,7 +264,7 @@ fn a_list_of_the_configuration_is_followed_and_one_that_vanishes_stays() {
     assert!(refused.contains("there is no list `unheard-of`"), "{refused}");
     std::fs::remove_file(&list).unwrap();
     let deadline = Instant::now() + Duration::from_secs(10);
-    while !weir.log().contains("is gone; the list in force stays") {
+    while !weir.log().contains("is gone; what was read of it stays") {
         assert!(Instant::now() < deadline, "{}", weir.log());
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -104,7 +104,8 @@ fn service(
     let proxy_protocol =
         table.read("proxy-protocol", mistakes, |text| value::word(text, &ProxyVersion::NAMES));
     if let (Some(ServiceProtocol::Http2), Some(node)) = (protocol, table.get("proxy-protocol")) {
-        let why = "a connection of HTTP/2 is for many clients, so it cannot begin with one's address";
+        let why =
+            "a connection of HTTP/2 is for many clients, so it cannot begin with one's address";
         mistakes.add(node.at, why);
     }
     let is_https = table.get("url").is_some_and(

@@ -1,6 +1,7 @@
 //! Reading and writing with a deadline.
 
 use std::future::poll_fn;
+use std::io;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -99,6 +100,20 @@ pub(crate) async fn write(
     let mut waiting = Waiting { timer, wait, armed: false };
     poll_fn(|context| match stream.poll_flush(context) {
         Poll::Ready(flushed) => Poll::Ready(flushed.map_err(|_| IoError::Closed)),
+        Poll::Pending => waiting.poll(context).map(Err),
+    })
+    .await
+}
+
+/// Whatever is polled, within the deadline.
+pub(crate) async fn wait_for(
+    timer: &Timer,
+    wait: Wait,
+    mut poll: impl FnMut(&mut Context<'_>) -> Poll<io::Result<usize>>,
+) -> Result<usize, IoError> {
+    let mut waiting = Waiting { timer, wait, armed: false };
+    poll_fn(|context| match poll(context) {
+        Poll::Ready(done) => Poll::Ready(done.map_err(|_| IoError::Closed)),
         Poll::Pending => waiting.poll(context).map(Err),
     })
     .await

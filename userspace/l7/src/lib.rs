@@ -36,6 +36,7 @@ mod reactor;
 mod refusal;
 mod route;
 mod snapshot;
+mod splice;
 mod stream;
 mod tcp;
 mod timers;

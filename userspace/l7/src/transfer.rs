@@ -8,7 +8,8 @@ use crate::compress::Encoder;
 use crate::forwarded::Delivery;
 use crate::http1::body::Body;
 use crate::http1::chunked::{Malformed, Piece};
-use crate::io::{IoError, Wait, fill, write};
+use crate::io::{IoError, Wait, fill, wait_for, write};
+use crate::splice::{Pipe, SPLICE_MIN};
 use crate::stream::Stream;
 use crate::timers::Timer;
 
@@ -60,7 +61,7 @@ impl Transfer<'_> {
         loop {
             let portion = self.portion()?;
             self.send(&portion).await?;
-            if portion.ended {
+            if portion.ended || self.splice().await? {
                 return Ok(());
             }
             if self.read().await? == 0 {
@@ -138,11 +139,49 @@ impl Transfer<'_> {
         Ok(())
     }
 
+    /// The rest of a large body, where nothing of it needs to be looked at; whether that was so.
+    async fn splice(&mut self) -> Result<bool, TransferError> {
+        let (Stream::Plain(source), Stream::Plain(sink)) = (self.source, self.sink) else {
+            return Ok(false);
+        };
+        let Body::Length(left) = &mut self.body else { return Ok(false) };
+        let is_plain = self.delivery == Delivery::Verbatim && self.buffer.is_empty();
+        if *left < SPLICE_MIN || !is_plain {
+            return Ok(false);
+        }
+        let Some(pipe) = Pipe::lease() else { return Ok(false) };
+        let (reading, writing) =
+            (Wait::AtMost(self.read_timeout), Wait::AtMost(self.write_timeout));
+        while *left > 0 {
+            let filled = wait_for(self.timer, reading, |context| {
+                pipe.poll_fill(context, &source.borrow(), *left)
+            });
+            let mut held = filled.await.map_err(TransferError::Source)?;
+            if held == 0 {
+                return Err(TransferError::Source(IoError::Closed));
+            }
+            *left -= held as u64;
+            while held > 0 {
+                let drained = wait_for(self.timer, writing, |context| {
+                    pipe.poll_drain(context, &sink.borrow(), held, *left > 0)
+                });
+                match drained.await.map_err(TransferError::Sink)? {
+                    0 => return Err(TransferError::Sink(IoError::Closed)),
+                    count => held = held.saturating_sub(count),
+                }
+            }
+        }
+        pipe.give_back();
+        Ok(true)
+    }
+
     async fn read(&mut self) -> Result<usize, TransferError> {
         let wait = Wait::AtMost(self.read_timeout);
         let filled = fill(self.source, self.buffer, self.timer, wait).await;
         let count = filled.map_err(TransferError::Source)?;
-        if self.buffer.is_full() && self.body.is_large(SMALL) {
+        // A pipe takes less than that at a time, and streams of HTTP/2 are many.
+        let takes_large = !matches!(self.sink, Stream::Pipe(_));
+        if self.buffer.is_full() && self.body.is_large(SMALL) && takes_large {
             // More is waiting than fits: from here on, fewer and larger reads.
             self.buffer.prefer(LARGE);
         }

@@ -6,6 +6,7 @@ use weir_model::{Limits, Route};
 
 use super::{Asked, Matched, RouteTable};
 use crate::http1::request::RequestHead;
+use crate::refusal::Refusal;
 
 /// A request that nobody has sent.
 #[derive(Clone, Debug)]
@@ -41,7 +42,7 @@ impl RouteTable {
         let mut request = RequestHead::default();
         let head = question.head.as_bytes();
         let limits = Limits { headers: Limits::HEADERS_MAX, ..Limits::default() };
-        request.parse(head, &limits).map_err(|refusal| refusal.message())?;
+        request.parse(head, &limits).map_err(Refusal::message)?;
         let asked = Asked {
             request: &request,
             head,
