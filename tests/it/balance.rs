@@ -7,9 +7,9 @@ use weir_tests::balancer::{self, Balancer};
 use weir_tests::client::Client;
 use weir_tests::raw_backend::{RawBackend, Step};
 
-/// An address where nobody listens.
+/// An address where nobody listens; not one of those from which other tests take free ports.
 fn nobody() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    TcpListener::bind("127.77.0.1:0").unwrap().local_addr().unwrap()
 }
 
 #[test]

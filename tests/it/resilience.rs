@@ -167,6 +167,17 @@ fn retries_keep_to_their_budget() {
 }
 
 #[test]
+fn an_answer_that_cannot_be_retried_any_more_passes() {
+    let (first, second) = (bad(Manner::Answers(503)), bad(Manner::Answers(503)));
+    let retries = ", retries: { attempts: 1, on: [503], budget: 0% }";
+    let weir = weir(&[first.address, second.address], retries, "");
+    for _ in 0..30 {
+        let response = get(weir.address("web"), "/");
+        assert_eq!((response.status, response.header("content-length")), (503, Some("0")));
+    }
+}
+
+#[test]
 fn a_slow_backend_is_overtaken() {
     let (slow, fast) = (bad(Manner::Hangs), Backend::start("fast"));
     let weir = weir(&[slow.address, fast.address], ", hedge: 50ms", "");

@@ -176,10 +176,32 @@ impl<'a> Attempts<'a> {
             Failure::Unsent => (on.contains(&RetryOn::ConnectFailure), true),
             Failure::Died => (on.contains(&RetryOn::Reset), is_repeatable),
             Failure::TimedOut => (on.contains(&RetryOn::Timeout), is_repeatable),
-            Failure::Status(status) => (on.contains(&RetryOn::Status(status)), is_repeatable),
+            // Only told of where another attempt was granted.
+            Failure::Status(_) => (true, is_repeatable),
             Failure::Refused(_) | Failure::Cut => (false, false),
         };
-        if !is_asked || !is_safe || self.left == 0 {
+        let is_status = matches!(failure, Failure::Status(_));
+        if !is_asked || !is_safe || !(is_status || self.grant(reactor)) {
+            return false;
+        }
+        self.failed.push(backend.id());
+        true
+    }
+
+    /// Whether an answer of that status is thrown away for another attempt.
+    pub(crate) fn retries_status(
+        &mut self,
+        reactor: &Reactor,
+        status: u16,
+        is_repeatable: bool,
+    ) -> bool {
+        let is_asked = self.service.retries.on.contains(&RetryOn::Status(status));
+        is_asked && is_repeatable && self.grant(reactor)
+    }
+
+    /// One more attempt, if there is one left and the budget allows it.
+    fn grant(&mut self, reactor: &Reactor) -> bool {
+        if self.left == 0 {
             return false;
         }
         if !self.service.budget.try_retry(reactor.now()) {
@@ -187,13 +209,7 @@ impl<'a> Attempts<'a> {
             return false;
         }
         self.left -= 1;
-        self.failed.push(backend.id());
         true
-    }
-
-    /// Whether an answer of that status is worth another attempt, as far as is known before it is tried.
-    pub(crate) fn retries_status(&self, status: u16, is_repeatable: bool) -> bool {
-        self.left > 0 && is_repeatable && self.service.retries.on.contains(&RetryOn::Status(status))
     }
 
     /// Another backend than those that failed where there is one: else one may only have closed an

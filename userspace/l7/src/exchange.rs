@@ -211,8 +211,9 @@ async fn in_turn(
         incoming.buffer.consume(usize::MAX / 2);
         read_final_head(&mut incoming, Some(&mut side)).await?;
     }
-    if attempts.retries_status(client.response.status, is_repeatable) {
-        return Err(Failure::Status(client.response.status));
+    let status = client.response.status;
+    if attempts.retries_status(&client.reactor, status, is_repeatable) {
+        return Err(Failure::Status(status));
     }
     let cookie = wanted::cookie(service, attempts.wanted(), backend.open.backend());
     let (_, incoming, mut side) = client.sides(backend.stream(), service, &sent);
