@@ -25,7 +25,7 @@ use crate::snapshot::Snapshot;
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// A listener's address cannot be bound.
-    #[error("listener {name}: {source}")]
+    #[error("listener {name}")]
     Listen {
         /// The listener's name.
         name: String,

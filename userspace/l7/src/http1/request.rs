@@ -96,8 +96,8 @@ impl RequestHead {
             return Err(Refusal::BadRequest("target holds a byte that no URI may hold"));
         }
         self.target = Span::of(target.as_bytes(), bytes);
-        if let Some(rest) = strip_scheme(target) {
-            self.read_absolute(bytes, rest)?;
+        if let Some((rest, port)) = strip_scheme(target) {
+            self.read_absolute(bytes, rest, port)?;
         } else if !(target.starts_with('/') || (target == "*" && method == "OPTIONS")) {
             return Err(Refusal::BadRequest("target is neither a path nor a URI"));
         }
@@ -108,7 +108,7 @@ impl RequestHead {
     }
 
     /// `http://host/path`: the host must be the one of `Host`, or two parsers could disagree.
-    fn read_absolute(&mut self, bytes: &[u8], rest: &str) -> Result<(), Refusal> {
+    fn read_absolute(&mut self, bytes: &[u8], rest: &str, port: &[u8]) -> Result<(), Refusal> {
         // A URI may do without a path: the target is then empty, or a query alone.
         let path = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at_checked(path).unwrap_or_default();
@@ -116,7 +116,7 @@ impl RequestHead {
             return Err(Refusal::BadRequest("host is not a name or address with an optional port"));
         }
         let host = self.host.map(|host| host.get(bytes));
-        if host.is_some_and(|host| !is_same_host(host, authority.as_bytes())) {
+        if host.is_some_and(|host| !is_same_host(host, authority.as_bytes(), port)) {
             return Err(Refusal::BadRequest("target and host name different hosts"));
         }
         self.host = Some(Span::of(authority.as_bytes(), bytes));
@@ -175,10 +175,13 @@ impl RequestHead {
     }
 }
 
-fn strip_scheme(target: &str) -> Option<&str> {
-    const SCHEME: &str = "http://";
-    let scheme = target.get(..SCHEME.len())?;
-    scheme.eq_ignore_ascii_case(SCHEME).then(|| target.get(SCHEME.len()..))?
+/// What follows the scheme of a URI, and the port that it may leave out.
+fn strip_scheme(target: &str) -> Option<(&str, &'static [u8])> {
+    const SCHEMES: [(&str, &[u8]); 2] = [("http://", b":80"), ("https://", b":443")];
+    SCHEMES.into_iter().find_map(|(scheme, port)| {
+        let is_it = target.get(..scheme.len())?.eq_ignore_ascii_case(scheme);
+        is_it.then(|| Some((target.get(scheme.len()..)?, port)))?
+    })
 }
 
 fn is_target_byte(byte: u8) -> bool {
@@ -214,13 +217,9 @@ fn is_authority(host: &[u8]) -> bool {
     !name.is_empty() && port_is_valid && (in_brackets || name.iter().all(is_name))
 }
 
-/// Whether two authorities name the same host; port 80 may be left out.
-fn is_same_host(one: &[u8], other: &[u8]) -> bool {
-    let without_default_port =
-        |host: &[u8]| host.len() - if host.ends_with(b":80") { 3 } else { 0 };
-    let name = |host: &[u8]| {
-        host.get(..without_default_port(host)).unwrap_or_default().to_ascii_lowercase()
-    };
+/// Whether two authorities name the same host; the scheme's `port` may be left out.
+fn is_same_host(one: &[u8], other: &[u8], port: &[u8]) -> bool {
+    let name = |host: &[u8]| host.strip_suffix(port).unwrap_or(host).to_ascii_lowercase();
     name(one) == name(other)
 }
 
@@ -293,6 +292,7 @@ mod tests {
             ("http://a.example?q", "a.example", "?q"),
             ("HTTP://A.example:80/x", "a.example", "/x"),
             ("http://a.example/x", "a.example:80", "/x"),
+            ("https://a.example:443/x", "a.example", "/x"),
         ] {
             let text = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n");
             let head = parse(&text).unwrap();
