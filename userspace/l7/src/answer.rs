@@ -98,7 +98,7 @@ pub(crate) async fn read_final_head(
             return if agreed { Ok(()) } else { Err(Refusal::BadResponse.into()) };
         }
         if let Some(client) = &mut client {
-            pass_interim(incoming, client).await?;
+            Box::pin(pass_interim(incoming, client)).await?;
         }
         incoming.buffer.consume(incoming.response.length);
         if incoming.sent.get() {
@@ -112,46 +112,47 @@ pub(crate) async fn read_final_head(
 
 /// Passes on the answer whose head was read.
 pub(crate) async fn pass_on(
-    incoming: Incoming<'_>,
-    side: AnswerSide<'_>,
+    incoming: &mut Incoming<'_>,
+    side: &mut AnswerSide<'_>,
     service: &Service,
 ) -> Result<Answered, Failure> {
-    let Incoming { source, buffer, response, timer, .. } = incoming;
-    let head = buffer.data().get(..response.length).unwrap_or_default();
-    let body = response
+    let head = incoming.buffer.data().get(..incoming.response.length).unwrap_or_default();
+    let body = incoming
+        .response
         .body(head, side.to_head_request)
         .map_err(|_| Failure::Refused(Refusal::BadResponse))?;
-    let (encoding, varies) = encoding(&side, response, head, &body);
+    let (encoding, varies) = encoding(side, incoming.response, head, &body);
     let encoder = encoding.and_then(|encoding| Encoder::new(encoding).ok());
     let encoding = encoding.filter(|_| encoder.is_some());
     let ending = ending(&body, side.version, side.keep_alive, encoding.is_some());
     let ends_at_close = matches!(body, Body::UntilClose);
     let Passing { edits, cookie, .. } = side.passing;
     let dressing = Dressing { edits, cookie, encoding, varies };
-    append_response((response, head), side.version, ending, dressing, side.out);
-    buffer.consume(response.length);
+    append_response((&*incoming.response, head), side.version, ending, dressing, side.out);
+    incoming.buffer.consume(incoming.response.length);
     side.began.set(true);
-    let transfer = Transfer {
+    let mut transfer = Transfer {
         body,
         delivery: ending.delivery,
-        source,
-        buffer: &mut *buffer,
+        source: incoming.source,
+        buffer: &mut *incoming.buffer,
         sink: side.sink,
-        head: side.out,
-        timer,
+        head: &mut *side.out,
+        timer: incoming.timer,
         read_timeout: service.timeouts.idle,
         write_timeout: side.write_timeout,
         size_max: None,
-        encoder,
+        encoder: encoder.map(Box::new),
     };
     transfer.run().await.map_err(|_| Failure::Cut)?;
-    let switched = response.status == 101;
+    let ResponseHead { status, keep_alive, .. } = *incoming.response;
+    let switched = status == 101;
     Ok(Answered {
         switched,
-        status: response.status,
+        status,
         keep_alive: ending.keep_alive,
         // Bytes behind the answer were asked for by nobody.
-        backend_reusable: response.keep_alive && !ends_at_close && !switched && buffer.is_empty(),
+        backend_reusable: keep_alive && !ends_at_close && !switched && incoming.buffer.is_empty(),
         request_unread: false,
     })
 }

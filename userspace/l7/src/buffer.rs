@@ -15,7 +15,7 @@ pub(crate) const LARGE: usize = 256 * 1024;
 /// Unused buffers of each size that a reactor keeps.
 const SMALL_KEPT_MAX: usize = 1024;
 const MEDIUM_KEPT_MAX: usize = 256;
-const LARGE_KEPT_MAX: usize = 16;
+const LARGE_KEPT_MAX: usize = 32;
 
 /// The unused buffers of one reactor.
 #[derive(Debug, Default)]
@@ -38,13 +38,16 @@ impl Buffers {
     }
 
     fn take(&self, size: usize) -> Vec<u8> {
-        let kept = match size {
+        self.take_kept(size).unwrap_or_else(|| vec![0; size])
+    }
+
+    fn take_kept(&self, size: usize) -> Option<Vec<u8>> {
+        match size {
             SMALL => self.small.borrow_mut().pop(),
             MEDIUM => self.medium.borrow_mut().pop(),
             LARGE => self.large.borrow_mut().pop(),
             _ => None,
-        };
-        kept.unwrap_or_else(|| vec![0; size])
+        }
     }
 
     fn give_back(&self, bytes: Vec<u8>) {
@@ -172,6 +175,34 @@ impl Buffer {
         (self.start, self.end) = (0, held);
     }
 
+    /// Takes `count` bytes out from behind the first `at`, and lets go of the memory that they were in
+    /// where what is left needs less.
+    pub(crate) fn cut_out(&mut self, at: usize, count: usize) {
+        let data = self.data();
+        let end = at.saturating_add(count).min(data.len());
+        let (before, behind) = (data.get(..at), data.get(end..));
+        let (before, behind) = (before.unwrap_or_default(), behind.unwrap_or_default());
+        let (held, size) = (before.len() + behind.len(), self.bytes.len());
+        if held <= SMALL && size > SMALL {
+            let mut bytes = self.buffers.take(SMALL);
+            let (first, rest) = bytes.split_at_mut(before.len());
+            first.copy_from_slice(before);
+            rest.iter_mut().zip(behind).for_each(|(place, byte)| *place = *byte);
+            self.buffers.give_back(mem::replace(&mut self.bytes, bytes));
+            (self.start, self.end) = (0, held);
+        } else {
+            self.bytes.copy_within(self.start + end..self.end, self.start + at);
+            self.end = self.start + held;
+        }
+    }
+
+    /// Leases memory of that size, if some lies unused and none is leased.
+    pub(crate) fn lease_kept(&mut self, size: usize) {
+        if self.bytes.is_empty() {
+            self.bytes = self.buffers.take_kept(size).unwrap_or_default();
+        }
+    }
+
     /// What is leased from now on holds so many bytes.
     pub(crate) fn prefer(&mut self, size: usize) {
         self.size = self.size.max(size);
@@ -231,6 +262,23 @@ mod tests {
         buffer.grow(LARGE);
         assert!(buffer.data().starts_with(b"body"));
         assert_eq!(buffer.space().len(), LARGE - SMALL + 5);
+    }
+
+    #[test]
+    fn what_is_cut_out_leaves_the_rest_in_less_memory() {
+        let buffers = Rc::new(Buffers::default());
+        for (size, at, count, left) in
+            [(LARGE, 4, 5, "head|next"), (SMALL, 4, 5, "head|next"), (LARGE, 0, 99, "")]
+        {
+            let mut buffer = buffers.buffer();
+            buffer.grow(size);
+            put(&mut buffer, b"xhead|body|next");
+            buffer.consume(1);
+            buffer.cut_out(at, count);
+            assert_eq!(buffer.data(), left.as_bytes(), "{size}");
+            assert_eq!(buffer.capacity(), SMALL);
+        }
+        assert!(buffers.take_kept(LARGE).is_some());
     }
 
     #[test]

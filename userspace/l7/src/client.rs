@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 use std::time::Duration;
 
 use weir_model::{Redirect, Respond, Route, ServiceProtocol};
@@ -11,17 +11,16 @@ use weir_model::{Redirect, Respond, Route, ServiceProtocol};
 use crate::answer::{AnswerSide, Incoming, Passing};
 use crate::buffer::{Buffer, LARGE, MEDIUM, Vectors};
 use crate::connection::Arrived;
-use crate::exchange::{self, Failure};
+use crate::exchange;
 use crate::forwarded::{self, Asker, ClientSide, Outgoing, OwnAnswer};
-use crate::http1::body::Body;
-use crate::http1::chunked::{Chunked, Malformed, Piece};
-use crate::http1::request::{BodyLength, RequestHead};
+use crate::http1::request::RequestHead;
 use crate::http1::response::ResponseHead;
 use crate::http1::scan::HeadScan;
 use crate::io::{IoError, Wait, read, shutdown, write};
 use crate::listener::Listener;
 use crate::reactor::Reactor;
 use crate::refusal::Refusal;
+use crate::request_body::BodyPlace;
 use crate::route::Asked;
 use crate::snapshot::{ListenerPolicy, Routed, Service};
 use crate::stream::Stream;
@@ -56,16 +55,9 @@ pub(crate) struct Client {
     pub(crate) response: ResponseHead,
     pub(crate) to_client: Vec<u8>,
     pub(crate) answer_began: Cell<bool>,
+    /// The last request did not fit into a small buffer: the next one may be like it.
+    pub(crate) sends_much: bool,
     served: u64,
-}
-
-/// Where the body of the current request is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum BodyPlace {
-    /// All of it, so many bytes, behind the head in the input.
-    Whole(usize),
-    /// Still on its way. The head is gone from the input.
-    Streaming,
 }
 
 /// What becomes of a connection after an exchange.
@@ -158,6 +150,7 @@ impl Client {
             response: ResponseHead::default(),
             to_client: Vec::new(),
             answer_began: Cell::new(false),
+            sends_much: false,
             served: 0,
             reactor,
             listener,
@@ -205,6 +198,9 @@ impl Client {
         poll_fn(|context| {
             // The runtime may call a socket readable that is not, so only bytes count.
             if self.stream.poll_readable(context).is_ready() {
+                if self.sends_much {
+                    self.input.lease_kept(LARGE);
+                }
                 let space = self.input.space();
                 if let Poll::Ready(read) = self.stream.poll_read(context, space) {
                     let count = read.unwrap_or(0);
@@ -260,52 +256,7 @@ impl Client {
         let random = || self.reactor.random();
         forwarded::set_request_id(Some((&self.request, head)), random, &mut self.request_id);
         self.answer_began.set(false);
-        // Until it is found: an answer of ours then closes the connection.
-        self.body = BodyPlace::Streaming;
-        self.body = self.locate_body()?;
-        if self.body == BodyPlace::Streaming && self.read_ahead() {
-            self.body = self.locate_body()?;
-        }
-        Ok(())
-    }
-
-    /// Reads what has arrived of a body that fits into a large buffer, without waiting: a request that is
-    /// there in whole goes on in one piece. Whether there was anything.
-    fn read_ahead(&mut self) -> bool {
-        let BodyLength::Bytes(size) = self.request.body else { return false };
-        let whole = usize::try_from(size).unwrap_or(usize::MAX).saturating_add(self.request.length);
-        // A buffer with room has taken all there was.
-        if whole > LARGE || !self.input.is_full() {
-            return false;
-        }
-        self.input.grow(LARGE);
-        let mut context = Context::from_waker(Waker::noop());
-        let before = self.input.data().len();
-        while self.input.data().len() < whole {
-            match self.stream.poll_read(&mut context, self.input.space()) {
-                Poll::Ready(Ok(count)) if count > 0 => self.input.filled(count),
-                _ => break,
-            }
-        }
-        self.input.data().len() > before
-    }
-
-    /// Finds out whether the whole body is at hand, and refuses one that is too large.
-    fn locate_body(&self) -> Result<BodyPlace, Refusal> {
-        let behind = self.input.data().get(self.request.length..).unwrap_or_default();
-        let size_max = self.policy.limits.body_size.unwrap_or(u64::MAX);
-        Ok(match self.request.body {
-            BodyLength::None => BodyPlace::Whole(0),
-            BodyLength::Bytes(size) if size > size_max => return Err(Refusal::BodyTooLarge),
-            BodyLength::Bytes(size) => match usize::try_from(size) {
-                Ok(size) if size <= behind.len() => BodyPlace::Whole(size),
-                _ => BodyPlace::Streaming,
-            },
-            BodyLength::Chunked => match whole_chunked(behind, size_max)? {
-                Some(size) => BodyPlace::Whole(size),
-                None => BodyPlace::Streaming,
-            },
-        })
+        self.find_body()
     }
 
     /// Writes down the head as the backend gets it.
@@ -323,15 +274,6 @@ impl Client {
         forwarded::append_request(outgoing, &mut self.to_backend);
         if self.body == BodyPlace::Streaming {
             self.input.consume(self.request.length);
-        }
-    }
-
-    /// How the body of the current request is delimited, before any of it was read.
-    pub(crate) fn request_body(&self) -> Body {
-        match self.request.body {
-            BodyLength::None => Body::EMPTY,
-            BodyLength::Bytes(size) => Body::Length(size),
-            BodyLength::Chunked => Body::Chunked(Chunked::default()),
         }
     }
 
@@ -394,36 +336,6 @@ impl Client {
             source: self.side.source(),
             server_name: self.side.server_name.as_deref(),
         }
-    }
-
-    /// Waits for the whole body where the service wants that and it is not too large; a client that
-    /// waits to be told to go on is not kept waiting.
-    pub(crate) async fn gather(&mut self, service: &Service) -> Result<(), Failure> {
-        let Some(max) = service.buffer_request else { return Ok(()) };
-        let fits = match self.request.body {
-            BodyLength::Bytes(size) => size <= max,
-            BodyLength::Chunked => true,
-            BodyLength::None => false,
-        };
-        let max = usize::try_from(max).unwrap_or(usize::MAX).saturating_add(self.request.length);
-        while self.body == BodyPlace::Streaming && fits && !self.request.expects_continue {
-            let held = self.input.data().len();
-            if held >= max {
-                return Ok(());
-            }
-            if held == self.input.capacity() {
-                self.input.grow((held * 2).min(max).max(held + 1));
-            }
-            let wait = Wait::AtMost(self.policy.timeouts.body);
-            match read(&self.stream, self.input.space(), &self.timer, wait).await {
-                Ok(0) => return Err(Failure::Cut),
-                Ok(count) => self.input.filled(count),
-                Err(IoError::TimedOut) => return Err(Refusal::BodyTimeout.into()),
-                Err(_) => return Err(Failure::Cut),
-            }
-            self.body = self.locate_body()?;
-        }
-        Ok(())
     }
 
     /// The current request is done with.
@@ -552,24 +464,6 @@ impl Client {
 /// Whether a route has the head of a request written anew.
 fn changes_request(route: &Route) -> bool {
     !(route.rewrite.is_nothing() && route.request_headers.is_nothing())
-}
-
-/// The length of a chunked body that is there in whole; `None` if it is not.
-fn whole_chunked(bytes: &[u8], size_max: u64) -> Result<Option<usize>, Refusal> {
-    let (mut body, mut used, mut content) = (Chunked::default(), 0, 0u64);
-    loop {
-        match body.next(bytes.get(used..).unwrap_or_default()) {
-            Ok(Piece::Data(count)) => {
-                used += count;
-                content += count as u64;
-            }
-            Ok(Piece::Framing(count)) => used += count,
-            Ok(Piece::End) if content <= size_max => return Ok(Some(used)),
-            Ok(Piece::End) => return Err(Refusal::BodyTooLarge),
-            Ok(Piece::Incomplete) => return Ok(None),
-            Err(Malformed(how)) => return Err(Refusal::BadRequest(how)),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -123,7 +123,7 @@ async fn arrive(
             let socket = socket.into_inner();
             let tls =
                 TlsStream::server(socket, config, ahead).map_err(|_| Refusal::TlsHandshake)?;
-            let shaken = within(timer, tls.handshake()).await;
+            let shaken = within(timer, std::pin::pin!(tls.handshake())).await;
             shaken.map_err(|_| Refusal::TlsHandshake)?.map_err(|_| Refusal::TlsHandshake)?;
             side.server_name = tls.server_name().map(Into::into);
             Stream::Tls(tls)

@@ -12,7 +12,7 @@ use weir_model::{Action, Route};
 
 use crate::answer::{Answered, Passing, pass_on, read_final_head};
 use crate::attempts::{Attempts, BackendConnection, wait_for};
-use crate::client::{BodyPlace, Client, Next};
+use crate::client::{Client, Next};
 use crate::forwarded::Delivery;
 use crate::hedge;
 use crate::io::{IoError, Wait, within, write};
@@ -21,6 +21,7 @@ use crate::outlet::{self, Half};
 use crate::pool::Kept;
 use crate::reactor::Reactor;
 use crate::refusal::Refusal;
+use crate::request_body::BodyPlace;
 use crate::snapshot::Service;
 use crate::transfer::{Transfer, TransferError};
 use crate::wanted;
@@ -90,11 +91,14 @@ async fn forward(client: &mut Client, began: Instant) -> Result<Next, Failure> {
     let wanted = wanted::of(service, &client.asked());
     let way = Way { service, passing: passing(client, routed.route) };
     client.append_request(service, routed);
-    let sent = send(client, way, Attempts::new(service, wanted, &client.side.clone()), began);
-    let Some(limit) = service.timeouts.request else { return sent.await };
-    let deadline = reactor.timers.timer();
-    deadline.arm(limit);
-    let done = within(&deadline, sent).await;
+    let mut attempts = Attempts::new(service, wanted, &client.side);
+    let done = {
+        let mut sent = pin!(send(client, way, &mut attempts, began));
+        let Some(limit) = service.timeouts.request else { return sent.await };
+        let deadline = reactor.timers.timer();
+        deadline.arm(limit);
+        within(&deadline, sent.as_mut()).await
+    };
     done.unwrap_or(if client.answer_began.get() {
         Err(Failure::Cut)
     } else {
@@ -113,7 +117,7 @@ struct Way<'a> {
 async fn send(
     client: &mut Client,
     way: Way<'_>,
-    mut attempts: Attempts<'_>,
+    attempts: &mut Attempts<'_>,
     began: Instant,
 ) -> Result<Next, Failure> {
     let service = way.service;
@@ -127,15 +131,15 @@ async fn send(
         let mut backend = attempts.connect(&reactor).await?;
         backend.open.backend().count_request();
         let answered = match client.body {
-            BodyPlace::Whole(size) => in_turn(client, way, &mut attempts, &mut backend, size).await,
-            BodyPlace::Streaming => Box::pin(both_ways(client, way, &attempts, &backend)).await,
+            BodyPlace::Whole(size) => in_turn(client, way, attempts, &mut backend, size).await,
+            BodyPlace::Streaming => Box::pin(both_ways(client, way, attempts, &backend)).await,
         };
         match answered {
             Ok(answered) => break Ok((backend, answered)),
             Err(failure) => {
                 let own = backend.open.backend();
                 own.count_failure();
-                tell_failure(&attempts, &reactor, own, failure);
+                tell_failure(attempts, &reactor, own, failure);
                 let is_repeatable = client.is_repeatable();
                 if !attempts.may_retry(&reactor, failure, is_repeatable, own) {
                     break Err(failure);
@@ -145,7 +149,7 @@ async fn send(
         }
     };
     let (backend, answered) = sent?;
-    tell_success(&attempts, &reactor, backend.open.backend(), answered.status, began);
+    tell_success(attempts, &reactor, backend.open.backend(), answered.status, began);
     if answered.switched {
         return Ok(Box::pin(switch(client, service, backend, answered)).await);
     }
@@ -199,7 +203,8 @@ async fn in_turn(
         let body = client.input.data().get(body).unwrap_or_default();
         let wait = Wait::AtMost(service.timeouts.idle);
         match write(backend.stream(), &client.to_backend, body, &client.timer, wait).await {
-            Ok(()) => {}
+            Ok(()) if is_repeatable => {}
+            Ok(()) => client.forget_body(),
             Err(IoError::Unsent) => return Err(Failure::Unsent),
             // It may have answered before it stopped listening.
             Err(IoError::Closed) => {}
@@ -216,9 +221,9 @@ async fn in_turn(
         return Err(Failure::Status(status));
     }
     let cookie = wanted::cookie(service, attempts.wanted(), backend.open.backend());
-    let (_, incoming, mut side) = client.sides(backend.stream(), service, &sent);
+    let (_, mut incoming, mut side) = client.sides(backend.stream(), service, &sent);
     side.passing = Passing { cookie: cookie.as_deref(), ..passing };
-    pass_on(incoming, side, service).await
+    pass_on(&mut incoming, &mut side, service).await
 }
 
 /// The body of the request is still arriving: an answer may come before its end.
@@ -240,7 +245,7 @@ async fn both_ways(
     side.passing = Passing { cookie: cookie.as_deref(), ..passing };
     let response_timer = incoming.timer;
     let began = side.began;
-    let upload = Transfer {
+    let mut upload = Transfer {
         body,
         delivery: Delivery::Verbatim,
         source: request.source,
@@ -256,7 +261,7 @@ async fn both_ways(
     let mut upload = pin!(upload.run());
     let mut download = pin!(async {
         read_final_head(&mut incoming, Some(&mut side)).await?;
-        pass_on(incoming, side, service).await
+        pass_on(&mut incoming, &mut side, service).await
     });
     let mut uploading = true;
     let mut answered = poll_fn(|context| {
@@ -302,7 +307,9 @@ fn finish(
     if let Some(key) = backend.key.filter(|_| answered.backend_reusable) {
         client.reactor.keep(key, backend.kept, &service.upstream);
     }
-    client.reactor.room.notify_one();
+    if client.reactor.waiting.get() > 0 {
+        client.reactor.room.notify_one();
+    }
     client.reactor.counters.responded(answered.status);
     client.consume_request();
     match (answered.request_unread, answered.keep_alive) {

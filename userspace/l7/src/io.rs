@@ -1,7 +1,9 @@
-//! Reading and writing with a deadline.
+//! Reading and writing with a deadline. None of these is an `async fn`, whose future would hold every
+//! argument twice: an exchange is moved to the heap for each request.
 
 use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -31,30 +33,29 @@ pub(crate) enum Wait {
 }
 
 /// Reads at least one byte into `space`; 0 is the end of the stream.
-pub(crate) async fn read(
+pub(crate) fn read(
     stream: &Stream,
     space: &mut [u8],
     timer: &Timer,
     wait: Wait,
-) -> Result<usize, IoError> {
+) -> impl Future<Output = Result<usize, IoError>> {
     let mut waiting = Waiting { timer, wait, armed: false };
-    poll_fn(|context| match stream.poll_read(context, space) {
+    poll_fn(move |context| match stream.poll_read(context, space) {
         Poll::Ready(read) => Poll::Ready(read.map_err(|_| IoError::Closed)),
         Poll::Pending => waiting.poll(context).map(Err),
     })
-    .await
 }
 
 /// Reads at least one byte into a buffer, which holds no memory while there is nothing to read; 0 is the
 /// end of the stream.
-pub(crate) async fn fill(
+pub(crate) fn fill(
     stream: &Stream,
     buffer: &mut Buffer,
     timer: &Timer,
     wait: Wait,
-) -> Result<usize, IoError> {
+) -> impl Future<Output = Result<usize, IoError>> {
     let mut waiting = Waiting { timer, wait, armed: false };
-    poll_fn(|context| {
+    poll_fn(move |context| {
         if buffer.is_empty() && stream.poll_readable(context).is_pending() {
             buffer.release();
             return waiting.poll(context).map(Err);
@@ -71,52 +72,49 @@ pub(crate) async fn fill(
             }
         }
     })
-    .await
 }
 
 /// Writes all of `head`, then all of `body`, in as few calls as the kernel takes.
-pub(crate) async fn write(
+pub(crate) fn write(
     stream: &Stream,
     mut head: &[u8],
     mut body: &[u8],
     timer: &Timer,
     wait: Wait,
-) -> Result<(), IoError> {
+) -> impl Future<Output = Result<(), IoError>> {
     let mut error = IoError::Unsent;
-    while !(head.is_empty() && body.is_empty()) {
-        let mut waiting = Waiting { timer, wait, armed: false };
-        let mut written = poll_fn(|context| match stream.poll_write(context, head, body) {
-            Poll::Ready(Ok(0)) => Poll::Ready(Err(error)),
-            Poll::Ready(written) => Poll::Ready(written.map_err(|_| error)),
-            Poll::Pending => waiting.poll(context).map(Err),
-        })
-        .await?;
-        error = IoError::Closed;
-        let of_head = written.min(head.len());
-        head = head.get(of_head..).unwrap_or_default();
-        written -= of_head;
-        body = body.get(written..).unwrap_or_default();
-    }
     let mut waiting = Waiting { timer, wait, armed: false };
-    poll_fn(|context| match stream.poll_flush(context) {
-        Poll::Ready(flushed) => Poll::Ready(flushed.map_err(|_| IoError::Closed)),
-        Poll::Pending => waiting.poll(context).map(Err),
+    poll_fn(move |context| {
+        while !(head.is_empty() && body.is_empty()) {
+            match stream.poll_write(context, head, body) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Ok(written)) => {
+                    (error, waiting.armed) = (IoError::Closed, false);
+                    let of_head = written.min(head.len());
+                    head = head.get(of_head..).unwrap_or_default();
+                    body = body.get(written - of_head..).unwrap_or_default();
+                }
+                Poll::Pending => return waiting.poll(context).map(Err),
+            }
+        }
+        match stream.poll_flush(context) {
+            Poll::Ready(flushed) => Poll::Ready(flushed.map_err(|_| IoError::Closed)),
+            Poll::Pending => waiting.poll(context).map(Err),
+        }
     })
-    .await
 }
 
 /// Whatever is polled, within the deadline.
-pub(crate) async fn wait_for(
+pub(crate) fn wait_for(
     timer: &Timer,
     wait: Wait,
     mut poll: impl FnMut(&mut Context<'_>) -> Poll<io::Result<usize>>,
-) -> Result<usize, IoError> {
+) -> impl Future<Output = Result<usize, IoError>> {
     let mut waiting = Waiting { timer, wait, armed: false };
-    poll_fn(|context| match poll(context) {
+    poll_fn(move |context| match poll(context) {
         Poll::Ready(done) => Poll::Ready(done.map_err(|_| IoError::Closed)),
         Poll::Pending => waiting.poll(context).map(Err),
     })
-    .await
 }
 
 /// Says that nothing more will be written, within the deadline that was armed before.
@@ -130,14 +128,15 @@ pub(crate) async fn shutdown(stream: &Stream, timer: &Timer) -> Result<(), IoErr
 }
 
 /// Whatever `work` comes to, unless the deadline that was armed before fires.
-pub(crate) async fn within<T>(timer: &Timer, work: impl Future<Output = T>) -> Result<T, IoError> {
-    let mut work = std::pin::pin!(work);
+pub(crate) fn within<T>(
+    timer: &Timer,
+    mut work: Pin<&mut impl Future<Output = T>>,
+) -> impl Future<Output = Result<T, IoError>> {
     let mut waiting = Waiting { timer, wait: Wait::Armed, armed: false };
-    poll_fn(|context| match work.as_mut().poll(context) {
+    poll_fn(move |context| match work.as_mut().poll(context) {
         Poll::Ready(done) => Poll::Ready(Ok(done)),
         Poll::Pending => waiting.poll(context).map(Err),
     })
-    .await
 }
 
 /// One wait for the kernel, which the deadline may end.

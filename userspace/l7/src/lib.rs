@@ -34,6 +34,7 @@ mod pipe;
 mod pool;
 mod reactor;
 mod refusal;
+mod request_body;
 mod route;
 mod snapshot;
 mod splice;

@@ -8,9 +8,10 @@ use std::task::Poll;
 use tokio::task::spawn_local;
 use weir_model::Route;
 
-use crate::client::{self, BodyPlace, Client};
+use crate::client::{self, Client};
 use crate::connection::Arrived;
 use crate::pipe::pipe;
+use crate::request_body::BodyPlace;
 use crate::snapshot::Snapshot;
 use crate::stream::Stream;
 

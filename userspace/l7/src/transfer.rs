@@ -34,7 +34,7 @@ pub(crate) struct Transfer<'a> {
     /// Bytes of content that may pass.
     pub(crate) size_max: Option<u64>,
     /// Compresses the content, where the delivery says so.
-    pub(crate) encoder: Option<Encoder>,
+    pub(crate) encoder: Option<Box<Encoder>>,
 }
 
 /// Why a body did not arrive in whole, and on which side.
@@ -57,17 +57,30 @@ struct Portion {
 
 impl Transfer<'_> {
     /// Sends the head and the whole body. The buffer holds what came after it.
-    pub(crate) async fn run(mut self) -> Result<(), TransferError> {
-        loop {
-            let portion = self.portion()?;
-            self.send(&portion).await?;
-            if portion.ended || self.splice().await? {
-                return Ok(());
-            }
+    pub(crate) async fn run(&mut self) -> Result<(), TransferError> {
+        let ended = self.pass_portion().await?;
+        // Most bodies are there in whole: what waits for the others is not made room for here.
+        if ended { Ok(()) } else { Box::pin(self.rest()).await }
+    }
+
+    /// What is not in the buffer yet.
+    async fn rest(&mut self) -> Result<(), TransferError> {
+        while !self.splice().await? {
             if self.read().await? == 0 {
                 return self.end_at_close().await;
             }
+            if self.pass_portion().await? {
+                return Ok(());
+            }
         }
+        Ok(())
+    }
+
+    /// Sends what is in the buffer; whether that was the end.
+    async fn pass_portion(&mut self) -> Result<bool, TransferError> {
+        let portion = self.portion()?;
+        self.send(&portion).await?;
+        Ok(portion.ended)
     }
 
     fn portion(&mut self) -> Result<Portion, TransferError> {

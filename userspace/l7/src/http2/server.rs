@@ -36,7 +36,8 @@ pub(crate) async fn serve(reactor: Rc<Reactor>, listener: Rc<Listener>, arrived:
     let timer = reactor.timers.timer();
     timer.arm(policy.timeouts.header);
     let io = Deferred::new(stream, input, Rc::clone(&reactor.flusher));
-    let Ok(Ok(connection)) = within(&timer, builder(&policy).handshake(io)).await else { return };
+    let handshake = std::pin::pin!(builder(&policy).handshake(io));
+    let Ok(Ok(connection)) = within(&timer, handshake).await else { return };
     let mut serving = Serving {
         connection,
         timer,

@@ -105,7 +105,7 @@ pub(super) async fn serve(
     let mut left = client::LINGER_SIZE_MAX;
     let linger = patience.timer;
     linger.arm(client::LINGER_TIMEOUT);
-    let rest = poll_fn(|context| upload.poll_discard(context, &mut left));
+    let rest = pin!(poll_fn(|context| upload.poll_discard(context, &mut left)));
     let _ = within(&linger, rest).await;
     End::Answered
 }

@@ -1,0 +1,146 @@
+//! The body of a client's request: where it is, and how much of it is gathered before it goes on.
+
+use std::task::{Context, Poll, Waker};
+
+use crate::buffer::{LARGE, SMALL};
+use crate::client::Client;
+use crate::exchange::Failure;
+use crate::http1::body::Body;
+use crate::http1::chunked::{Chunked, Malformed, Piece};
+use crate::http1::request::BodyLength;
+use crate::io::{IoError, Wait, read};
+use crate::refusal::Refusal;
+use crate::snapshot::Service;
+
+/// Where the body of the current request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BodyPlace {
+    /// All of it, so many bytes, behind the head in the input.
+    Whole(usize),
+    /// Still on its way. The head is gone from the input.
+    Streaming,
+}
+
+impl Client {
+    /// Finds the body of the request whose head was read.
+    pub(crate) fn find_body(&mut self) -> Result<(), Refusal> {
+        // Until it is found: an answer of ours then closes the connection.
+        self.body = BodyPlace::Streaming;
+        self.body = self.locate_body()?;
+        let whole = match self.request.body {
+            BodyLength::Bytes(size) => usize::try_from(size).unwrap_or(usize::MAX),
+            BodyLength::None | BodyLength::Chunked => 0,
+        };
+        let whole = whole.saturating_add(self.request.length);
+        self.sends_much = (SMALL + 1..=LARGE).contains(&whole);
+        if self.body == BodyPlace::Streaming && self.sends_much && self.read_ahead(whole) {
+            self.body = self.locate_body()?;
+        }
+        Ok(())
+    }
+
+    /// Reads what has arrived of `whole` bytes, head and body, without waiting: a request that is there in
+    /// whole goes on in one piece. Whether there was anything.
+    fn read_ahead(&mut self, whole: usize) -> bool {
+        // A buffer with room has taken all there was.
+        if !self.input.is_full() {
+            return false;
+        }
+        self.input.grow(LARGE);
+        let mut context = Context::from_waker(Waker::noop());
+        let before = self.input.data().len();
+        while self.input.data().len() < whole {
+            match self.stream.poll_read(&mut context, self.input.space()) {
+                Poll::Ready(Ok(count)) if count > 0 => self.input.filled(count),
+                _ => break,
+            }
+        }
+        self.input.data().len() > before
+    }
+
+    /// Lets go of a large body that was sent and will not be sent again, so that few buffers serve many
+    /// clients while these wait for answers.
+    pub(crate) fn forget_body(&mut self) {
+        if let BodyPlace::Whole(size) = self.body
+            && size > SMALL
+        {
+            self.input.cut_out(self.request.length, size);
+            self.body = BodyPlace::Whole(0);
+        }
+    }
+
+    /// Finds out whether the whole body is at hand, and refuses one that is too large.
+    fn locate_body(&self) -> Result<BodyPlace, Refusal> {
+        let behind = self.input.data().get(self.request.length..).unwrap_or_default();
+        let size_max = self.policy.limits.body_size.unwrap_or(u64::MAX);
+        Ok(match self.request.body {
+            BodyLength::None => BodyPlace::Whole(0),
+            BodyLength::Bytes(size) if size > size_max => return Err(Refusal::BodyTooLarge),
+            BodyLength::Bytes(size) => match usize::try_from(size) {
+                Ok(size) if size <= behind.len() => BodyPlace::Whole(size),
+                _ => BodyPlace::Streaming,
+            },
+            BodyLength::Chunked => match whole_chunked(behind, size_max)? {
+                Some(size) => BodyPlace::Whole(size),
+                None => BodyPlace::Streaming,
+            },
+        })
+    }
+
+    /// How the body of the current request is delimited, before any of it was read.
+    pub(crate) fn request_body(&self) -> Body {
+        match self.request.body {
+            BodyLength::None => Body::EMPTY,
+            BodyLength::Bytes(size) => Body::Length(size),
+            BodyLength::Chunked => Body::Chunked(Chunked::default()),
+        }
+    }
+
+    /// Waits for the whole body where the service wants that and it is not too large; a client that
+    /// waits to be told to go on is not kept waiting.
+    pub(crate) async fn gather(&mut self, service: &Service) -> Result<(), Failure> {
+        let Some(max) = service.buffer_request else { return Ok(()) };
+        let fits = match self.request.body {
+            BodyLength::Bytes(size) => size <= max,
+            BodyLength::Chunked => true,
+            BodyLength::None => false,
+        };
+        let max = usize::try_from(max).unwrap_or(usize::MAX).saturating_add(self.request.length);
+        while self.body == BodyPlace::Streaming && fits && !self.request.expects_continue {
+            let held = self.input.data().len();
+            if held >= max {
+                return Ok(());
+            }
+            if held == self.input.capacity() {
+                self.input.grow((held * 2).min(max).max(held + 1));
+            }
+            let wait = Wait::AtMost(self.policy.timeouts.body);
+            match read(&self.stream, self.input.space(), &self.timer, wait).await {
+                Ok(0) => return Err(Failure::Cut),
+                Ok(count) => self.input.filled(count),
+                Err(IoError::TimedOut) => return Err(Refusal::BodyTimeout.into()),
+                Err(_) => return Err(Failure::Cut),
+            }
+            self.body = self.locate_body()?;
+        }
+        Ok(())
+    }
+}
+
+/// The length of a chunked body that is there in whole; `None` if it is not.
+fn whole_chunked(bytes: &[u8], size_max: u64) -> Result<Option<usize>, Refusal> {
+    let (mut body, mut used, mut content) = (Chunked::default(), 0, 0u64);
+    loop {
+        match body.next(bytes.get(used..).unwrap_or_default()) {
+            Ok(Piece::Data(count)) => {
+                used += count;
+                content += count as u64;
+            }
+            Ok(Piece::Framing(count)) => used += count,
+            Ok(Piece::End) if content <= size_max => return Ok(Some(used)),
+            Ok(Piece::End) => return Err(Refusal::BodyTooLarge),
+            Ok(Piece::Incomplete) => return Ok(None),
+            Err(Malformed(how)) => return Err(Refusal::BadRequest(how)),
+        }
+    }
+}
