@@ -32,7 +32,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Where `unsafe` may stand.
-const UNSAFE: [&str; 8] = [
+const UNSAFE: [&str; 9] = [
     "ebpf/sock/",
     "ebpf/xdp/",
     "userspace/l4/src/batch.rs",
@@ -41,6 +41,7 @@ const UNSAFE: [&str; 8] = [
     "userspace/l4/src/mapped.rs",
     "userspace/l4/src/tables.rs",
     "userspace/l4/src/vips/maps.rs",
+    "userspace/net/src/options.rs",
 ];
 
 fn root() -> PathBuf {

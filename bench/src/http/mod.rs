@@ -4,6 +4,7 @@ mod check;
 mod idle;
 mod load;
 mod measure;
+mod network;
 mod origin;
 mod page;
 mod plot;
@@ -58,6 +59,13 @@ pub(crate) fn run(options: &Options<'_>) -> Result<()> {
     let scenarios = chosen(options.part)?;
     let targets = target::chosen(options.targets)?;
     raise_files()?;
+    for target in &targets {
+        // While there is a network to fetch it from. What fails is told again where it is missed.
+        if let Err(error) = target.install() {
+            eprintln!("bench: {}: {error:#}", target.name);
+        }
+    }
+    network::enter()?;
     let mut reports = Vec::new();
     for scenario in &scenarios {
         eprintln!("bench: {NAME}:{}: {}", scenario.name, scenario.question);

@@ -55,7 +55,7 @@ fn overview(reports: &[Report]) -> String {
 
 /// One scenario.
 fn section(report: &Report) -> String {
-    let Report { scenario, question, misleads, environment, .. } = report;
+    let Report { scenario, question, misleads, environment, congestion_control, .. } = report;
     let mut text = format!("\n## {scenario}\n\n{question}\n");
     for table in &report.tables {
         let _ = writeln!(text, "\n| target | {} | least – most | weir ÷ target |", table.title);
@@ -83,7 +83,7 @@ fn section(report: &Report) -> String {
     let rounds = report.counted();
     let _ = writeln!(
         text,
-        "\n{rounds} rounds, medians. {environment}\n\nWhere it misleads: {misleads}"
+        "\n{rounds} rounds, medians. {environment} Congestion control: {congestion_control}.\n\nWhere it misleads: {misleads}"
     );
     text
 }

@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::environment::Environment;
 use crate::http::measure::{Measure, Round};
 use crate::http::median;
+use crate::http::network;
 use crate::http::rounds::Outcome;
 use crate::http::scenario::{Goal, Scenario};
 use crate::http::target::Target;
@@ -22,6 +23,8 @@ pub(crate) struct Report {
     pub(crate) question: String,
     pub(crate) misleads: String,
     pub(crate) environment: Environment,
+    /// Of every connection.
+    pub(crate) congestion_control: String,
     /// What the scenario asks comes first.
     pub(crate) tables: Vec<Table>,
     pub(crate) goals: Vec<Held>,
@@ -92,6 +95,7 @@ impl Report {
             question: scenario.question.clone(),
             misleads: scenario.misleads.trim().to_owned(),
             environment: Environment::read()?,
+            congestion_control: network::control()?,
             goals: goals.collect(),
             tables,
             absent: absent.into_iter().map(|(target, reason)| Absent { target, reason }).collect(),

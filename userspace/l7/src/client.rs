@@ -476,7 +476,7 @@ mod tests {
         fn size<F, A>(_: impl FnOnce(A) -> F) -> usize {
             std::mem::size_of::<F>()
         }
-        type Accepted = (Rc<Reactor>, Rc<Listener>, tokio::net::TcpStream);
+        type Accepted = (Rc<Reactor>, Rc<Listener>, crate::socket::Socket);
         let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
         let ends = (address, address);
         let future = size(|(a, b, c): Accepted| crate::connection::serve(a, b, c, ends));

@@ -1,11 +1,8 @@
 //! A client connection before its first request: who it is, how it is encrypted, what it speaks.
 
-use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::task::Poll;
 
-use tokio::net::TcpStream;
 use weir_model::Serves;
 use weir_net::{Alpn, TlsStream, proxy_protocol};
 
@@ -13,11 +10,12 @@ use crate::buffer::Buffer;
 use crate::client::{self, Client};
 use crate::forwarded::{ClientSide, Scheme};
 use crate::http2;
-use crate::io::{IoError, Wait, read, within};
+use crate::io::{IoError, Wait, fill, read, within};
 use crate::listener::Listener;
 use crate::reactor::Reactor;
 use crate::refusal::Refusal;
 use crate::snapshot::Serving;
+use crate::socket::Socket;
 use crate::stream::Stream;
 use crate::tcp;
 use crate::timers::Timer;
@@ -37,7 +35,7 @@ pub(crate) struct Arrived {
 pub(crate) async fn serve(
     reactor: Rc<Reactor>,
     listener: Rc<Listener>,
-    socket: TcpStream,
+    socket: Socket,
     (peer, local): (SocketAddr, SocketAddr),
 ) {
     // What goes before the first request is needed once, and takes up more than what follows.
@@ -51,7 +49,7 @@ pub(crate) async fn serve(
 async fn begin(
     reactor: Rc<Reactor>,
     listener: Rc<Listener>,
-    socket: TcpStream,
+    socket: Socket,
     ends: Ends,
 ) -> Option<Box<Client>> {
     let serving = reactor.snapshot().listener(listener.configured).cloned()?;
@@ -65,11 +63,11 @@ async fn begin(
         }
     };
     match serving.serves {
-        Serves::Tcp { service } => tcp::serve(reactor, arrived, service).await,
-        Serves::TlsPassthrough => tcp::serve_by_name(reactor, arrived, &timer).await,
+        Serves::Tcp { service } => Box::pin(tcp::serve(reactor, arrived, service)).await,
+        Serves::TlsPassthrough => Box::pin(tcp::serve_by_name(reactor, arrived, &timer)).await,
         Serves::Http { http1, http2 } => {
             if speaks_http2(&mut arrived, (http1, http2), &timer).await.ok()? {
-                http2::serve(reactor, listener, arrived).await;
+                Box::pin(http2::serve(reactor, listener, arrived)).await;
             } else {
                 return Client::new(reactor, listener, arrived, None);
             }
@@ -103,13 +101,13 @@ struct Ends {
 /// What goes before every protocol: who the client is, and the handshake of TLS.
 async fn arrive(
     reactor: &Reactor,
-    socket: TcpStream,
+    socket: Socket,
     serving: &Serving,
     mut ends: Ends,
     timer: &Timer,
 ) -> Result<Arrived, Refusal> {
     let mut input = reactor.buffers.buffer();
-    let stream = Stream::from(socket);
+    let stream = Stream::Plain(socket);
     if serving.proxy_protocol {
         ends = read_proxy_header(&stream, &mut input, ends, timer).await?;
     }
@@ -120,7 +118,7 @@ async fn arrive(
             let ahead = input.data().to_vec();
             input.consume(ahead.len());
             input.release();
-            let socket = socket.into_inner();
+            let socket = socket.into_driven().map_err(|_| Refusal::TlsHandshake)?;
             let tls =
                 TlsStream::server(socket, config, ahead).map_err(|_| Refusal::TlsHandshake)?;
             let shaken = within(timer, std::pin::pin!(tls.handshake())).await;
@@ -167,26 +165,9 @@ async fn has_preface(stream: &Stream, input: &mut Buffer, timer: &Timer) -> Resu
         if !same || compared == HTTP2_PREFACE.len() {
             return Ok(same);
         }
-        if input.is_empty() {
-            wait(stream, timer).await?;
-        }
-        let count = read(stream, input.space(), timer, Wait::Armed).await?;
-        input.filled(count);
+        let count = fill(stream, input, timer, Wait::Armed).await?;
         if count == 0 {
             return Ok(false);
         }
     }
-}
-
-/// Waits for something to read, without memory to read it to.
-async fn wait(stream: &Stream, timer: &Timer) -> Result<(), IoError> {
-    poll_fn(|context| {
-        timer.register(context);
-        match (stream.poll_readable(context), timer.fired()) {
-            (Poll::Ready(()), _) => Poll::Ready(Ok(())),
-            (Poll::Pending, true) => Poll::Ready(Err(IoError::TimedOut)),
-            (Poll::Pending, false) => Poll::Pending,
-        }
-    })
-    .await
 }

@@ -37,6 +37,7 @@ mod refusal;
 mod request_body;
 mod route;
 mod snapshot;
+mod socket;
 mod splice;
 mod stream;
 mod tcp;

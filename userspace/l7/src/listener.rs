@@ -1,22 +1,63 @@
 //! Accepting connections on one reactor's socket of a listener.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use rustix::net::{SocketFlags, acceptfrom_with};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 
 use crate::connection;
 use crate::reactor::Reactor;
 use crate::refusal::Refusal;
+use crate::socket::Socket;
 
 /// How long to wait when the process is out of descriptors or memory.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
+
+/// A bound socket of this reactor. The runtime's own would register every connection that it accepts; its
+/// stream takes any socket and tells when there is something to be had.
+#[derive(Debug)]
+pub(crate) struct Acceptor(TcpStream);
+
+impl Acceptor {
+    pub(crate) fn new(socket: TcpListener) -> io::Result<Self> {
+        TcpStream::from_std(OwnedFd::from(socket).into()).map(Self)
+    }
+
+    /// Whether clients speak first here, and so are accepted once they have.
+    pub(crate) fn expect_words(&self, expected: bool) {
+        if let Err(error) = weir_net::set_defer_accept(&self.0, expected) {
+            tracing::debug!("defer accept: {error}");
+        }
+    }
+
+    /// A connection that is not registered with the event loop yet, and who is at its other end.
+    fn poll_accept(&self, context: &mut Context<'_>) -> Poll<io::Result<(Socket, SocketAddr)>> {
+        loop {
+            ready!(self.0.poll_read_ready(context))?;
+            let accepted = self.0.try_io(Interest::READABLE, || {
+                let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+                let (accepted, peer) = acceptfrom_with(&self.0, flags)?;
+                let peer = SocketAddr::try_from(peer.ok_or(io::ErrorKind::AddrNotAvailable)?)?;
+                Ok((Socket::accepted(accepted), peer))
+            });
+            match accepted {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                accepted => return Poll::Ready(accepted),
+            }
+        }
+    }
+}
 
 /// What a listener is over all reactors.
 #[derive(Debug)]
@@ -54,10 +95,10 @@ impl Listener {
 }
 
 /// Accepts connections until the task is ended.
-pub(crate) async fn accept(reactor: Rc<Reactor>, listener: Rc<Listener>, socket: Rc<TcpListener>) {
+pub(crate) async fn accept(reactor: Rc<Reactor>, listener: Rc<Listener>, socket: Rc<Acceptor>) {
     loop {
-        match socket.accept().await {
-            Ok((stream, peer)) => admit(&reactor, &listener, stream, peer),
+        match poll_fn(|context| socket.poll_accept(context)).await {
+            Ok((accepted, peer)) => admit(&reactor, &listener, accepted, peer),
             Err(error) if is_exhausted(&error) => {
                 tracing::warn!(listener = %listener.bound, "accept: {error}");
                 tokio::time::sleep(EXHAUSTED_PAUSE).await;
@@ -69,19 +110,14 @@ pub(crate) async fn accept(reactor: Rc<Reactor>, listener: Rc<Listener>, socket:
 }
 
 /// Accepts what waits in the queue already: closing the socket would reset it.
-pub(crate) fn accept_rest(reactor: &Rc<Reactor>, listener: &Rc<Listener>, socket: &TcpListener) {
-    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-    while let std::task::Poll::Ready(Ok((stream, peer))) = socket.poll_accept(&mut context) {
-        admit(reactor, listener, stream, peer);
+pub(crate) fn accept_rest(reactor: &Rc<Reactor>, listener: &Rc<Listener>, socket: &Acceptor) {
+    let mut context = Context::from_waker(Waker::noop());
+    while let Poll::Ready(Ok((accepted, peer))) = socket.poll_accept(&mut context) {
+        admit(reactor, listener, accepted, peer);
     }
 }
 
-fn admit(
-    reactor: &Rc<Reactor>,
-    listener: &Rc<Listener>,
-    stream: tokio::net::TcpStream,
-    peer: SocketAddr,
-) {
+fn admit(reactor: &Rc<Reactor>, listener: &Rc<Listener>, socket: Socket, peer: SocketAddr) {
     reactor.counters.connections.add(1);
     let open = OpenConnection::new(reactor, listener);
     let snapshot = reactor.snapshot();
@@ -92,12 +128,12 @@ fn admit(
         return;
     }
     let local = match listener.shared.serves_others.load(Ordering::Relaxed) {
-        true => stream.local_addr().unwrap_or(listener.bound),
+        true => socket.local_addr().unwrap_or(listener.bound),
         false => listener.bound,
     };
     let (reactor, listener) = (Rc::clone(reactor), Rc::clone(listener));
     spawn_local(async move {
-        connection::serve(reactor, listener, stream, (peer, local)).await;
+        connection::serve(reactor, listener, socket, (peer, local)).await;
         drop(open);
     });
 }

@@ -62,8 +62,7 @@ pub(crate) async fn run(
 ) {
     let (client_stream, backend_stream) = match (client.stream, backend.stream) {
         (Stream::Plain(client_socket), Stream::Plain(backend_socket)) => {
-            let sockets =
-                (client_socket.into_inner().into_std(), backend_socket.into_inner().into_std());
+            let sockets = (client_socket.into_std(), backend_socket.into_std());
             let (Ok(client_socket), Ok(backend_socket)) = sockets else { return };
             let (ended, end) = oneshot::channel();
             (outlet.0)(Pair {

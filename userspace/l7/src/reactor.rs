@@ -9,7 +9,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::{JoinHandle, spawn_local};
 use weir_balance::Upstream;
@@ -18,7 +17,7 @@ use crate::buffer::{Buffers, VectorPool};
 use crate::counters::Counters;
 use crate::deferred::Flusher;
 use crate::http2;
-use crate::listener::{self, Listener, ListenerShared};
+use crate::listener::{self, Acceptor, Listener, ListenerShared};
 use crate::outlet::Outlet;
 use crate::pool::{Kept, Pool, PoolKey};
 use crate::snapshot::Snapshot;
@@ -189,6 +188,7 @@ pub(crate) fn run(setup: Setup) -> io::Result<()> {
                     *reactor.snapshot.borrow_mut() = Rc::new(OwnSnapshot(snapshot));
                     listening.close_removed(&reactor);
                     added.into_iter().for_each(|socket| listening.add(&reactor, socket));
+                    listening.follow(&reactor);
                     let _ = done.send(());
                 }
                 Order::Drain { idle, done } => {
@@ -212,14 +212,14 @@ struct Listening(HashMap<SocketAddr, Vec<Accepting>>);
 
 struct Accepting {
     listener: Rc<Listener>,
-    socket: Rc<TcpListener>,
+    socket: Rc<Acceptor>,
     task: JoinHandle<()>,
 }
 
 impl Listening {
     fn add(&mut self, reactor: &Rc<Reactor>, NewSocket { shared, socket }: NewSocket) {
         let configured = shared.configured;
-        match TcpListener::from_std(socket) {
+        match Acceptor::new(socket) {
             Ok(socket) => {
                 let (listener, socket) = (Rc::new(Listener::new(shared)), Rc::new(socket));
                 let accept =
@@ -229,6 +229,16 @@ impl Listening {
                 self.0.entry(configured).or_default().push(accepting);
             }
             Err(error) => tracing::error!(listener = %configured, "register socket: {error}"),
+        }
+    }
+
+    /// Sets on sockets what the snapshot asks of them.
+    fn follow(&self, reactor: &Reactor) {
+        let snapshot = reactor.snapshot();
+        for (&configured, accepting) in &self.0 {
+            let Some(serving) = snapshot.listener(configured) else { continue };
+            let is_first = serving.is_client_first();
+            accepting.iter().for_each(|accepting| accepting.socket.expect_words(is_first));
         }
     }
 

@@ -79,6 +79,13 @@ pub(crate) struct Serving {
     pub(crate) proxy_protocol: bool,
 }
 
+impl Serving {
+    /// Whether clients speak first: in some protocols over plain TCP it is the server.
+    pub(crate) fn is_client_first(&self) -> bool {
+        self.tls.is_some() || self.proxy_protocol || !matches!(self.serves, Serves::Tcp { .. })
+    }
+}
+
 /// What a listener allows its clients.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ListenerPolicy {

@@ -3,11 +3,12 @@
 use std::cell::RefCell;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use tokio::io::Interest;
-use tokio::net::TcpStream;
+
+use crate::socket::{Moved, Socket};
 
 /// From so many bytes on a pipe is worth its calls: measured for the relay, 16 KiB are not and 128 are.
 pub(crate) const SPLICE_MIN: u64 = 128 * 1024;
@@ -52,42 +53,30 @@ impl Pipe {
     pub(crate) fn poll_fill(
         &self,
         context: &mut Context<'_>,
-        source: &TcpStream,
+        source: &Socket,
         most: u64,
     ) -> Poll<io::Result<usize>> {
         let most = usize::try_from(most).unwrap_or(usize::MAX).min(PIPE_SIZE);
-        loop {
-            ready!(source.poll_read_ready(context))?;
-            let moved = source.try_io(Interest::READABLE, || {
-                let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
-                Ok(splice(source, None, &self.write, None, most, flags)?)
-            });
-            match moved {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                moved => return Poll::Ready(moved),
-            }
-        }
+        let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
+        source.poll_io(context, Interest::READABLE, |socket| {
+            let count = splice(socket, None, &self.write, None, most, flags)?;
+            Ok(Moved { count, is_all: false })
+        })
     }
 
     /// Moves up to `held` bytes from the pipe to a socket; `more` is whether others follow.
     pub(crate) fn poll_drain(
         &self,
         context: &mut Context<'_>,
-        sink: &TcpStream,
+        sink: &Socket,
         held: usize,
         more: bool,
     ) -> Poll<io::Result<usize>> {
         let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
         let flags = if more { flags | SpliceFlags::MORE } else { flags };
-        loop {
-            ready!(sink.poll_write_ready(context))?;
-            let moved = sink.try_io(Interest::WRITABLE, || {
-                Ok(splice(&self.read, None, sink, None, held, flags)?)
-            });
-            match moved {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                moved => return Poll::Ready(moved),
-            }
-        }
+        sink.poll_io(context, Interest::WRITABLE, |socket| {
+            let count = splice(&self.read, None, socket, None, held, flags)?;
+            Ok(Moved { count, is_all: false })
+        })
     }
 }

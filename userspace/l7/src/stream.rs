@@ -1,20 +1,18 @@
 //! A connection as an exchange sees it: bytes in, bytes out, whatever carries them.
 
-use std::cell::RefCell;
-use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::io;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use weir_net::TlsStream;
 
 use crate::pipe::{PipeEnd, pipe};
+use crate::socket::Socket;
 
 /// One end of a connection. Both directions may be polled in turn, from one task.
 #[derive(Debug)]
 pub(crate) enum Stream {
-    Plain(RefCell<TcpStream>),
+    Plain(Socket),
     Tls(TlsStream),
     /// An HTTP/2 stream that speaks HTTP/1.1 with us.
     Pipe(PipeEnd),
@@ -22,7 +20,7 @@ pub(crate) enum Stream {
 
 impl From<TcpStream> for Stream {
     fn from(socket: TcpStream) -> Self {
-        Self::Plain(RefCell::new(socket))
+        Self::Plain(socket.into())
     }
 }
 
@@ -35,7 +33,7 @@ impl Stream {
     /// Ready when there may be something to read, without memory to read it to.
     pub(crate) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
         match self {
-            Self::Plain(socket) => socket.borrow().poll_read_ready(context).map(drop),
+            Self::Plain(socket) => socket.poll_readable(context),
             Self::Tls(tls) => tls.poll_readable(context),
             Self::Pipe(pipe) => pipe.poll_readable(context),
         }
@@ -48,11 +46,7 @@ impl Stream {
         space: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         match self {
-            Self::Plain(socket) => {
-                let mut space = ReadBuf::new(space);
-                let read = Pin::new(&mut *socket.borrow_mut()).poll_read(context, &mut space);
-                read.map_ok(|()| space.filled().len())
-            }
+            Self::Plain(socket) => socket.poll_read(context, space),
             Self::Tls(tls) => tls.poll_read(context, space),
             Self::Pipe(pipe) => pipe.poll_read(context, space),
         }
@@ -66,18 +60,7 @@ impl Stream {
         body: &[u8],
     ) -> Poll<io::Result<usize>> {
         match self {
-            Self::Plain(socket) => {
-                let socket = &mut *socket.borrow_mut();
-                let socket = Pin::new(socket);
-                match (head.is_empty(), body.is_empty()) {
-                    (false, false) => {
-                        let slices = [IoSlice::new(head), IoSlice::new(body)];
-                        socket.poll_write_vectored(context, &slices)
-                    }
-                    (false, true) => socket.poll_write(context, head),
-                    (true, _) => socket.poll_write(context, body),
-                }
-            }
+            Self::Plain(socket) => socket.poll_write(context, head, body),
             Self::Tls(tls) => tls.poll_write(context, head, body),
             Self::Pipe(pipe) => pipe.poll_write(context, head, body),
         }
@@ -94,7 +77,7 @@ impl Stream {
     /// Says that nothing more will be written.
     pub(crate) fn poll_shutdown(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Plain(socket) => Pin::new(&mut *socket.borrow_mut()).poll_shutdown(context),
+            Self::Plain(socket) => Poll::Ready(socket.shutdown()),
             Self::Tls(tls) => tls.poll_shutdown(context),
             Self::Pipe(pipe) => {
                 pipe.shutdown();
@@ -103,15 +86,10 @@ impl Stream {
         }
     }
 
-    /// Whether nothing has arrived: neither the end of the stream nor bytes that nobody asked for. The
-    /// runtime has heard of it already, so nothing is asked of the kernel.
+    /// Whether nothing has arrived: neither the end of the stream nor bytes that nobody asked for.
     pub(crate) fn is_quiet(&self) -> bool {
         match self {
-            Self::Plain(socket) => {
-                let mut byte = [0];
-                let read = socket.borrow().try_read(&mut byte);
-                matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-            }
+            Self::Plain(socket) => socket.is_quiet(),
             Self::Tls(tls) => tls.is_quiet(),
             // A stream of HTTP/2 serves one exchange.
             Self::Pipe(_) => false,
@@ -121,7 +99,7 @@ impl Stream {
     /// Closes it so that nobody takes what was sent for the whole.
     pub(crate) fn reset(self) {
         match self {
-            Self::Plain(socket) => drop(socket.borrow().set_zero_linger()),
+            Self::Plain(socket) => drop(socket.set_zero_linger()),
             Self::Tls(tls) => drop(tls.with_socket(TcpStream::set_zero_linger)),
             Self::Pipe(pipe) => pipe.reset(),
         }

@@ -166,9 +166,8 @@ impl Transfer<'_> {
         let (reading, writing) =
             (Wait::AtMost(self.read_timeout), Wait::AtMost(self.write_timeout));
         while *left > 0 {
-            let filled = wait_for(self.timer, reading, |context| {
-                pipe.poll_fill(context, &source.borrow(), *left)
-            });
+            let filled =
+                wait_for(self.timer, reading, |context| pipe.poll_fill(context, source, *left));
             let mut held = filled.await.map_err(TransferError::Source)?;
             if held == 0 {
                 return Err(TransferError::Source(IoError::Closed));
@@ -176,7 +175,7 @@ impl Transfer<'_> {
             *left -= held as u64;
             while held > 0 {
                 let drained = wait_for(self.timer, writing, |context| {
-                    pipe.poll_drain(context, &sink.borrow(), held, *left > 0)
+                    pipe.poll_drain(context, sink, held, *left > 0)
                 });
                 match drained.await.map_err(TransferError::Sink)? {
                     0 => return Err(TransferError::Sink(IoError::Closed)),

@@ -1,0 +1,52 @@
+//! A socket option that neither socket2 nor rustix knows.
+
+use std::io;
+use std::mem::size_of_val;
+use std::os::fd::{AsFd, AsRawFd};
+
+use libc::{IPPROTO_TCP, TCP_DEFER_ACCEPT, c_int, socklen_t};
+
+/// How long the kernel keeps a client that says nothing to itself. It counts in tries to reach the
+/// client, of which the first is after a second.
+const DEFER_SECONDS: c_int = 1;
+
+/// Whether a listening socket is told of a client only when it has said something, or has been silent for
+/// some seconds: a request can then be read as soon as its connection is accepted.
+///
+/// # Errors
+/// The kernel refuses; the socket is as it was.
+pub fn set_defer_accept(socket: impl AsFd, defer: bool) -> io::Result<()> {
+    let value = if defer { DEFER_SECONDS } else { 0 };
+    let size = socklen_t::try_from(size_of_val(&value)).unwrap_or(0);
+    let (fd, address) = (socket.as_fd().as_raw_fd(), (&raw const value).cast());
+    // SAFETY: the descriptor is borrowed, and the kernel reads `size` bytes of a value that is alive.
+    let result = unsafe { libc::setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, address, size) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{ErrorKind, Read, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    fn would_block<T>(result: io::Result<T>) -> bool {
+        result.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    }
+
+    #[test]
+    fn a_client_is_accepted_once_it_has_said_something() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        set_defer_accept(&listener, true).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        assert!(would_block(listener.accept()));
+        client.write_all(b"x").unwrap();
+        let (mut accepted, _) = listener.accept().unwrap();
+        accepted.read_exact(&mut [0]).unwrap();
+        set_defer_accept(&listener, false).unwrap();
+        let _silent = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        listener.accept().unwrap();
+    }
+}
