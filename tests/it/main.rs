@@ -23,6 +23,7 @@ mod packet;
 mod reload;
 mod resilience;
 mod route;
+mod seamless;
 mod site;
 mod sock;
 mod status;

@@ -31,17 +31,22 @@ pub(crate) struct Arrived {
     pub(crate) input: Buffer,
 }
 
-/// Serves a connection until it is closed.
-pub(crate) async fn serve(
+/// Serves a connection until it is closed, and holds `open` as long. No `async fn`, whose future would hold
+/// on to the other arguments, too.
+pub(crate) fn serve<T>(
     reactor: Rc<Reactor>,
     listener: Rc<Listener>,
     socket: Socket,
     (peer, local): (SocketAddr, SocketAddr),
-) {
+    open: T,
+) -> impl Future<Output = ()> {
     // What goes before the first request is needed once, and takes up more than what follows.
-    let ends = Ends { client: peer, local };
-    if let Some(client) = Box::pin(begin(reactor, listener, socket, ends)).await {
-        client::run(client).await;
+    let begun = Box::pin(begin(reactor, listener, socket, Ends { client: peer, local }));
+    async move {
+        if let Some(client) = begun.await {
+            client::run(client).await;
+        }
+        drop(open);
     }
 }
 

@@ -132,10 +132,7 @@ fn admit(reactor: &Rc<Reactor>, listener: &Rc<Listener>, socket: Socket, peer: S
         false => listener.bound,
     };
     let (reactor, listener) = (Rc::clone(reactor), Rc::clone(listener));
-    spawn_local(async move {
-        connection::serve(reactor, listener, socket, (peer, local)).await;
-        drop(open);
-    });
+    spawn_local(connection::serve(reactor, listener, socket, (peer, local), open));
 }
 
 /// Counts a connection while it is open.
