@@ -59,8 +59,11 @@ impl Scene {
 fn sections(leaf: &Files, backends: &[Backend]) -> String {
     let targets: Vec<_> =
         backends.iter().map(|backend| format!("\"{}\"", backend.address)).collect();
+    // Connections of HTTP/2 that are busy are told to go after half of it; `h2load` calls a request that
+    // it then cannot send any more failed, and never connects again.
     format!(
-        "listeners:\n\
+        "drain-timeout: 60s\n\
+         listeners:\n\
          - {{ name: web, address: \"127.0.0.1:0\", protocols: [http1, http2] }}\n\
          - {{ name: secure, address: \"127.0.0.2:0\", protocols: [http1, http2], \
          tls: {{ certificates: [{leaf}] }} }}\n\

@@ -24,6 +24,9 @@ use crate::reactor::Reactor;
 use crate::snapshot::ListenerPolicy;
 use crate::timers::Timer;
 
+/// How long nothing may be open on a connection that is to end before its client is told to go. What a
+/// client sends in the moment in which it is told is not lost to a browser, but to simpler clients.
+const QUIET: Duration = Duration::from_secs(1);
 /// How long a client may take to go once it was told to.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -128,6 +131,9 @@ impl Serving {
                 _ => {}
             }
             self.armed = is_idle;
+            if is_idle && !self.leaving && listener.closing.get() {
+                self.timer.arm_at_most(QUIET);
+            }
             return Poll::Pending;
         }
     }
@@ -146,7 +152,8 @@ impl Serving {
     fn has_had_enough(&self, reactor: &Reactor, listener: &Listener, is_idle: bool) -> bool {
         let idle_for_long = is_idle && self.armed && self.timer.fired();
         let served_all = self.policy.limits.requests.is_some_and(|max| self.served >= max);
-        reactor.draining.get() || listener.closing.get() || idle_for_long || served_all
+        let is_over = listener.closing.get() && reactor.now() >= listener.idle_until.get();
+        idle_for_long || served_all || is_over
     }
 }
 
