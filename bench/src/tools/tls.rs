@@ -9,7 +9,7 @@ use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rustls::{CipherSuite, ClientConfig, ClientConnection, RootCertStore};
 
 /// The name in the certificate, and what clients ask for.
 pub(crate) const HOST: &str = "bench.test";
@@ -32,8 +32,13 @@ pub(crate) fn client(cert: &Path, protocol: &[u8], resumes: bool) -> Result<Arc<
     let cert = CertificateDer::from_pem_file(cert).context("read the certificate")?;
     let mut roots = RootCertStore::empty();
     roots.add(cert)?;
-    let versions = [&rustls::version::TLS13];
-    let mut config = ClientConfig::builder_with_protocol_versions(&versions)
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    // As browsers and h2load list them: nobody is to choose another for Weir's sake.
+    provider
+        .cipher_suites
+        .sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![protocol.to_vec()];
