@@ -95,14 +95,7 @@ pub(crate) struct RequestSide<'a> {
     pub(crate) head: &'a mut Vec<u8>,
 }
 
-/// Serves a connection until it is closed.
-pub(crate) async fn serve(reactor: Rc<Reactor>, listener: Rc<Listener>, arrived: Arrived) {
-    if let Some(client) = Client::new(reactor, listener, arrived, None) {
-        run(client).await;
-    }
-}
-
-/// The same for a connection whose requests all go to one service, whatever routes say.
+/// Serves a connection whose requests all go to one service, whatever routes say, until it is closed.
 pub(crate) async fn serve_for(
     reactor: Rc<Reactor>,
     listener: Rc<Listener>,

@@ -144,11 +144,6 @@ impl PipeEnd {
         self.outgoing.abandoned.get()
     }
 
-    /// Whether the other end has broken off.
-    pub(crate) fn was_reset(&self) -> bool {
-        self.incoming.end.get() == End::Reset
-    }
-
     /// Writes all of the pieces: for who has asked for room, and writes a frame at a time.
     pub(crate) fn push(&self, pieces: &[&[u8]]) {
         let mut waiting = self.outgoing.waiting.borrow_mut();

@@ -3,12 +3,14 @@
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use weir_net::TlsStream;
 
+use crate::http2::Lane;
 use crate::pipe::{PipeEnd, pipe};
 
 /// One end of a connection. Both directions may be polled in turn, from one task.
@@ -16,8 +18,10 @@ use crate::pipe::{PipeEnd, pipe};
 pub(crate) enum Stream {
     Plain(RefCell<TcpStream>),
     Tls(TlsStream),
-    /// An HTTP/2 stream that speaks HTTP/1.1 with us.
+    /// A connection in memory: a stream of HTTP/2 to a backend that speaks HTTP/1.1 with us.
     Pipe(PipeEnd),
+    /// Streams of an HTTP/2 client, one after the other, that speak HTTP/1.1 with us.
+    Lane(Rc<Lane>),
 }
 
 impl From<TcpStream> for Stream {
@@ -38,6 +42,7 @@ impl Stream {
             Self::Plain(socket) => socket.borrow().poll_read_ready(context).map(drop),
             Self::Tls(tls) => tls.poll_readable(context),
             Self::Pipe(pipe) => pipe.poll_readable(context),
+            Self::Lane(lane) => lane.poll_readable(context),
         }
     }
 
@@ -55,6 +60,7 @@ impl Stream {
             }
             Self::Tls(tls) => tls.poll_read(context, space),
             Self::Pipe(pipe) => pipe.poll_read(context, space),
+            Self::Lane(lane) => lane.poll_read(context, space),
         }
     }
 
@@ -80,6 +86,7 @@ impl Stream {
             }
             Self::Tls(tls) => tls.poll_write(context, head, body),
             Self::Pipe(pipe) => pipe.poll_write(context, head, body),
+            Self::Lane(lane) => lane.poll_write(context, head, body),
         }
     }
 
@@ -87,7 +94,7 @@ impl Stream {
     pub(crate) fn poll_flush(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tls(tls) => tls.poll_flush(context),
-            Self::Plain(_) | Self::Pipe(_) => Poll::Ready(Ok(())),
+            Self::Plain(_) | Self::Pipe(_) | Self::Lane(_) => Poll::Ready(Ok(())),
         }
     }
 
@@ -98,6 +105,10 @@ impl Stream {
             Self::Tls(tls) => tls.poll_shutdown(context),
             Self::Pipe(pipe) => {
                 pipe.shutdown();
+                Poll::Ready(Ok(()))
+            }
+            Self::Lane(lane) => {
+                lane.shutdown();
                 Poll::Ready(Ok(()))
             }
         }
@@ -114,7 +125,7 @@ impl Stream {
             }
             Self::Tls(tls) => tls.is_quiet(),
             // A stream of HTTP/2 serves one exchange.
-            Self::Pipe(_) => false,
+            Self::Pipe(_) | Self::Lane(_) => false,
         }
     }
 
@@ -124,14 +135,19 @@ impl Stream {
             Self::Plain(socket) => drop(socket.borrow().set_zero_linger()),
             Self::Tls(tls) => drop(tls.with_socket(TcpStream::set_zero_linger)),
             Self::Pipe(pipe) => pipe.reset(),
+            Self::Lane(lane) => lane.reset(),
         }
     }
 
     /// Closes it in order: over TLS, the peer is told that this is the end and no cut.
     pub(crate) fn close(self) {
-        if let Self::Tls(tls) = &self {
-            let mut context = Context::from_waker(std::task::Waker::noop());
-            let _ = tls.poll_shutdown(&mut context);
+        match &self {
+            Self::Tls(tls) => {
+                let mut context = Context::from_waker(std::task::Waker::noop());
+                let _ = tls.poll_shutdown(&mut context);
+            }
+            Self::Lane(lane) => lane.close(),
+            Self::Plain(_) | Self::Pipe(_) => {}
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::io::Write;
 
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use bytes::Bytes;
+use http::header::{COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::{Method, Request, Response, StatusCode, Uri, request};
 
 use crate::http1::Span;
@@ -37,10 +38,11 @@ pub(super) fn append_request(
         "" => "/",
         target => target,
     });
-    // Writing to a Vec cannot fail.
-    let _ = write!(out, "{method} {target} HTTP/1.1\r\n");
+    for part in [method, " ", target, " HTTP/1.1\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
     if let Some(authority) = request.uri.authority() {
-        let _ = write!(out, "host: {authority}\r\n");
+        append_field("host", authority.as_str().as_bytes(), out);
     }
     let is_same_host = |value: &HeaderValue| {
         request.uri.authority().is_some_and(|known| value.as_bytes() == known.as_str().as_bytes())
@@ -48,10 +50,10 @@ pub(super) fn append_request(
     let mut cookies = 0;
     for (name, value) in &request.headers {
         // Two hosts that differ are for the parser to refuse.
-        if (name == "host" && is_same_host(value)) || name == "transfer-encoding" {
+        if (name == HOST && is_same_host(value)) || name == TRANSFER_ENCODING {
             continue;
         }
-        if name == "cookie" {
+        if name == COOKIE {
             cookies += 1;
             continue;
         }
@@ -65,6 +67,7 @@ pub(super) fn append_request(
     }
     let framing = match websocket_key {
         Some(key) => {
+            // Writing to a Vec cannot fail.
             let _ = write!(
                 out,
                 "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-key: {key}\r\n"
@@ -142,7 +145,7 @@ fn append_field(name: &str, value: &[u8], out: &mut Vec<u8>) {
 /// The answer whose head was read in HTTP/1.1.
 pub(super) fn response(
     response: &ResponseHead,
-    head: &[u8],
+    head: &Bytes,
 ) -> Result<Response<()>, Untranslatable> {
     let mut translated = Response::new(());
     *translated.status_mut() = StatusCode::from_u16(response.status).map_err(|_| Untranslatable)?;
@@ -153,7 +156,7 @@ pub(super) fn response(
 /// The request whose head was read in HTTP/1.1.
 pub(super) fn request(
     request: &RequestHead,
-    head: &[u8],
+    head: &Bytes,
     scheme: &'static str,
 ) -> Result<Request<()>, Untranslatable> {
     let text = |span: Span| std::str::from_utf8(span.get(head)).map_err(|_| Untranslatable);
@@ -170,8 +173,9 @@ pub(super) fn request(
     Ok(translated)
 }
 
-/// The fields that have a place in HTTP/2.
-fn headers(fields: &Fields, head: &[u8]) -> Result<HeaderMap, Untranslatable> {
+/// The fields that have a place in HTTP/2. Their values stay where they are: a copy of each would cost
+/// more than all the rest.
+fn headers(fields: &Fields, head: &Bytes) -> Result<HeaderMap, Untranslatable> {
     let mut map = HeaderMap::with_capacity(fields.iter().count());
     for field in fields.iter() {
         match field.kind {
@@ -180,7 +184,8 @@ fn headers(fields: &Fields, head: &[u8]) -> Result<HeaderMap, Untranslatable> {
             _ => {}
         }
         let name = HeaderName::from_bytes(field.name.get(head)).map_err(|_| Untranslatable)?;
-        let value = HeaderValue::from_bytes(field.value.get(head)).map_err(|_| Untranslatable)?;
+        let value = head.slice_ref(field.value.get(head));
+        let value = HeaderValue::from_maybe_shared(value).map_err(|_| Untranslatable)?;
         map.append(name, value);
     }
     Ok(map)
@@ -229,7 +234,7 @@ mod tests {
         );
         let mut head = RequestHead::default();
         head.parse(&text, &Limits::default()).unwrap();
-        let back = request(&head, &text, "https").unwrap();
+        let back = request(&head, &text.into(), "https").unwrap();
         assert_eq!(back.uri(), "https://a.example/x?y");
         assert_eq!(back.headers()["te"], "trailers");
         assert!(!back.headers().contains_key("transfer-encoding"));
