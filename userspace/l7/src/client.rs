@@ -9,7 +9,7 @@ use std::time::Duration;
 use weir_model::{Redirect, Respond, Route, ServiceProtocol};
 
 use crate::answer::{AnswerSide, Incoming, Passing};
-use crate::buffer::{Buffer, LARGE, MEDIUM, Vectors};
+use crate::buffer::{Buffer, LARGE, MEDIUM, SMALL, Vectors};
 use crate::connection::Arrived;
 use crate::exchange::{self, Failure};
 use crate::forwarded::{self, Asker, ClientSide, Outgoing, OwnAnswer};
@@ -316,6 +316,8 @@ impl Client {
         forwarded::append_request(outgoing, &mut self.to_backend);
         if self.body == BodyPlace::Streaming {
             self.input.consume(self.request.length);
+            // A buffer for a head alone is too small for the body.
+            self.input.prefer(SMALL);
         }
     }
 

@@ -74,13 +74,8 @@ impl Inflow {
         context: &mut Context<'_>,
         space: &mut [u8],
     ) -> Poll<Result<usize, Cut>> {
-        let mut bytes = ready!(self.poll_take(context))?;
-        let count = bytes.len().min(space.len());
-        if let Some(space) = space.get_mut(..count) {
-            bytes.copy_to_slice(space);
-        }
-        self.held = bytes;
-        Poll::Ready(Ok(count))
+        self.held = ready!(self.poll_take(context))?;
+        Poll::Ready(Ok(read_from(&mut self.held, space)))
     }
 
     /// Reads on without keeping anything, up to so many bytes: many clients take an answer only when
@@ -111,6 +106,15 @@ impl Inflow {
         chunk.extend_from_slice(b"\r\n");
         chunk.into()
     }
+}
+
+/// Reads what of `bytes` there is space for.
+pub(super) fn read_from(bytes: &mut impl Buf, space: &mut [u8]) -> usize {
+    let count = bytes.remaining().min(space.len());
+    if let Some(space) = space.get_mut(..count) {
+        bytes.copy_to_slice(space);
+    }
+    count
 }
 
 /// A body of HTTP/1.1 to the peer.

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
@@ -15,8 +15,10 @@ use http::Request;
 use tokio::task::spawn_local;
 
 use super::LANES_IDLE_MAX;
+use super::body::Cut;
 use super::server::OpenStream;
 use super::stream::{ClientStream, Scratch};
+use crate::buffer::TINY;
 use crate::client::{self, Client};
 use crate::connection::Arrived;
 use crate::forwarded::ClientSide;
@@ -24,51 +26,63 @@ use crate::listener::Listener;
 use crate::reactor::Reactor;
 use crate::stream::Stream;
 
+type Accepted = (Request<RecvStream>, SendResponse<Bytes>);
+
 /// The lanes of one connection.
 pub(super) struct Lanes {
-    reactor: Rc<Reactor>,
     listener: Rc<Listener>,
     side: ClientSide,
-    idle: Rc<Idle>,
+    shared: Rc<Shared>,
 }
 
-/// Those that carry nothing; the last one used is used first.
-type Idle = RefCell<Vec<Rc<Lane>>>;
+/// What the lanes of a connection share.
+struct Shared {
+    reactor: Rc<Reactor>,
+    /// Lanes that carry nothing; the last one used is used first.
+    idle: RefCell<Vec<Rc<Lane>>>,
+    /// There will be no other stream.
+    is_closed: Cell<bool>,
+    scratch: RefCell<Scratch>,
+}
 
 impl Lanes {
     pub(super) fn new(reactor: Rc<Reactor>, listener: Rc<Listener>, side: ClientSide) -> Self {
-        Self { reactor, listener, side, idle: Rc::default() }
+        let shared = Shared {
+            reactor,
+            idle: RefCell::default(),
+            is_closed: Cell::new(false),
+            scratch: RefCell::default(),
+        };
+        Self { listener, side, shared: Rc::new(shared) }
     }
 
     /// Has a stream served until its answer has passed, or nobody wants it any more.
-    pub(super) fn carry(
-        &self,
-        accepted: (Request<RecvStream>, SendResponse<Bytes>),
-        open: OpenStream,
-    ) {
+    pub(super) fn carry(&self, accepted: Accepted, open: OpenStream) {
+        let stream = ClientStream::new(accepted, open);
         loop {
-            let idle = self.idle.borrow_mut().pop();
+            let idle = self.shared.idle.borrow_mut().pop();
             match idle {
                 Some(lane) if lane.is_closed.get() => {}
-                Some(lane) => return lane.carry(accepted, open),
-                None => break,
+                Some(lane) => return lane.carry(stream),
+                None => return self.carry_anew(stream),
             }
         }
+    }
+
+    fn carry_anew(&self, stream: ClientStream) {
         let lane = Rc::new(Lane {
-            reactor: Rc::clone(&self.reactor),
-            idle: Rc::downgrade(&self.idle),
-            carried: RefCell::default(),
+            shared: Rc::clone(&self.shared),
+            stream: RefCell::new(Some(stream)),
             is_closed: Cell::new(false),
             is_shut: Cell::new(false),
             waiting: RefCell::default(),
         });
-        lane.carry(accepted, open);
+        let (reactor, listener) = (Rc::clone(&self.shared.reactor), Rc::clone(&self.listener));
         let arrived = Arrived {
             stream: Stream::Lane(Rc::clone(&lane)),
             side: self.side.clone(),
-            input: self.reactor.buffers.buffer(),
+            input: reactor.buffers.buffer_of(TINY),
         };
-        let (reactor, listener) = (Rc::clone(&self.reactor), Rc::clone(&self.listener));
         if let Some(client) = Client::new(reactor, listener, arrived, None) {
             spawn_local(async move { lane.run(client).await });
         }
@@ -77,7 +91,8 @@ impl Lanes {
 
 impl Drop for Lanes {
     fn drop(&mut self) {
-        for lane in self.idle.take() {
+        self.shared.is_closed.set(true);
+        for lane in self.shared.idle.take() {
             lane.is_closed.set(true);
             lane.wake();
         }
@@ -86,22 +101,14 @@ impl Drop for Lanes {
 
 /// One connection in memory.
 pub(crate) struct Lane {
-    reactor: Rc<Reactor>,
-    /// Where it waits for the next stream.
-    idle: Weak<Idle>,
-    carried: RefCell<Carried>,
-    /// There will be no other stream.
+    shared: Rc<Shared>,
+    stream: RefCell<Option<ClientStream>>,
+    /// It carries no other stream.
     is_closed: Cell<bool>,
     /// Nothing more is written.
     is_shut: Cell<bool>,
     /// Whoever waits for the next stream.
     waiting: RefCell<Option<Waker>>,
-}
-
-#[derive(Debug, Default)]
-struct Carried {
-    stream: Option<ClientStream>,
-    scratch: Scratch,
 }
 
 impl std::fmt::Debug for Lane {
@@ -111,9 +118,8 @@ impl std::fmt::Debug for Lane {
 }
 
 impl Lane {
-    fn carry(&self, accepted: (Request<RecvStream>, SendResponse<Bytes>), open: OpenStream) {
-        let Carried { stream, scratch } = &mut *self.carried.borrow_mut();
-        *stream = Some(ClientStream::new(&self.reactor, accepted, open, scratch));
+    fn carry(&self, stream: ClientStream) {
+        *self.stream.borrow_mut() = Some(stream);
         self.wake();
     }
 
@@ -134,38 +140,38 @@ impl Lane {
             .await;
         }
         self.is_closed.set(true);
-        poll_fn(|context| match &mut self.carried.borrow_mut().stream {
+        poll_fn(|context| match &mut *self.stream.borrow_mut() {
             Some(stream) if stream.is_answered() && !self.is_shut.get() => {
-                stream.poll_rest(context, &self.reactor)
+                stream.poll_rest(context, &self.shared.reactor)
             }
             _ => Poll::Ready(()),
         })
         .await;
-        if let Some(mut stream) = self.carried.borrow_mut().stream.take() {
+        if let Some(mut stream) = self.stream.take() {
             stream.reset();
         }
     }
 
     /// Ready when the client does not wait for its answer: the exchange is to be dropped.
     fn poll_cancelled(&self, context: &mut Context<'_>) -> Poll<()> {
-        match &mut self.carried.borrow_mut().stream {
+        match &mut *self.stream.borrow_mut() {
             Some(stream) if !stream.is_answered() => ready!(stream.poll_cancelled(context)),
             _ => return Poll::Pending,
         }
-        self.reactor.counters.cut.add(1);
+        self.shared.reactor.counters.cut.add(1);
         Poll::Ready(())
     }
 
     /// Ready when there is something to read, or the end. A stream that is done with makes room for the
     /// next one.
     pub(crate) fn poll_readable(self: &Rc<Self>, context: &mut Context<'_>) -> Poll<()> {
-        let Carried { stream, scratch } = &mut *self.carried.borrow_mut();
-        if let Some(carried) = stream {
-            if self.is_shut.get() || !carried.is_answered() {
-                return carried.poll_readable(context, scratch);
+        let carried = &mut *self.stream.borrow_mut();
+        if let Some(stream) = carried {
+            if self.is_shut.get() || !stream.is_answered() {
+                return stream.poll_readable(context);
             }
-            ready!(carried.poll_rest(context, &self.reactor));
-            *stream = None;
+            ready!(stream.poll_rest(context, &self.shared.reactor));
+            *carried = None;
             self.offer();
         }
         if self.is_closed.get() {
@@ -175,13 +181,13 @@ impl Lane {
         Poll::Pending
     }
 
-    /// Offers to carry another stream, unless enough others do.
+    /// Offers to carry another stream, unless there is none or enough others do.
     fn offer(self: &Rc<Self>) {
-        match self.idle.upgrade() {
-            Some(idle) if idle.borrow().len() < LANES_IDLE_MAX => {
-                idle.borrow_mut().push(Rc::clone(self));
-            }
-            _ => self.is_closed.set(true),
+        let mut idle = self.shared.idle.borrow_mut();
+        if self.shared.is_closed.get() || idle.len() >= LANES_IDLE_MAX {
+            self.is_closed.set(true);
+        } else {
+            idle.push(Rc::clone(self));
         }
     }
 
@@ -191,11 +197,12 @@ impl Lane {
         context: &mut Context<'_>,
         space: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        let Carried { stream, scratch } = &mut *self.carried.borrow_mut();
-        match stream {
-            Some(stream) => stream
-                .poll_read(context, space, scratch)
-                .map_err(|_| io::ErrorKind::ConnectionReset.into()),
+        match &mut *self.stream.borrow_mut() {
+            Some(stream) => {
+                let Shared { reactor, scratch, .. } = &*self.shared;
+                let read = stream.poll_read(context, space, reactor, &mut scratch.borrow_mut());
+                read.map_err(|_| io::ErrorKind::ConnectionReset.into())
+            }
             None if self.is_closed.get() => Poll::Ready(Ok(0)),
             None => Poll::Pending,
         }
@@ -208,10 +215,13 @@ impl Lane {
         head: &[u8],
         body: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let Carried { stream, scratch } = &mut *self.carried.borrow_mut();
-        let broken = || io::Error::from(io::ErrorKind::BrokenPipe);
-        let Some(stream) = stream else { return Poll::Ready(Err(broken())) };
-        stream.poll_write(context, (head, body), scratch).map_err(|_| broken())
+        let written = match &mut *self.stream.borrow_mut() {
+            Some(stream) => {
+                stream.poll_write(context, (head, body), &mut self.shared.scratch.borrow_mut())
+            }
+            None => Poll::Ready(Err(Cut)),
+        };
+        written.map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 
     /// Says that nothing more will be written.
@@ -222,14 +232,14 @@ impl Lane {
 
     /// The end of a tunnel; an answer says itself where it ends.
     pub(crate) fn close(&self) {
-        if let Some(stream) = &mut self.carried.borrow_mut().stream {
+        if let Some(stream) = &mut *self.stream.borrow_mut() {
             stream.shutdown();
         }
     }
 
     /// Breaks off, so that nobody takes what was written for the whole.
     pub(crate) fn reset(&self) {
-        if let Some(stream) = &mut self.carried.borrow_mut().stream {
+        if let Some(stream) = &mut *self.stream.borrow_mut() {
             stream.reset();
         }
     }

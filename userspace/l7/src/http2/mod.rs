@@ -1,7 +1,8 @@
-//! HTTP/2 by `h2`, on both sides. A stream is a connection in memory (`pipe`) that speaks HTTP/1.1 with
-//! the exchange, so that routing, plugins, limits and counting know one protocol alone.
+//! HTTP/2 by `h2`, on both sides. A stream is a connection in memory that speaks HTTP/1.1 with the
+//! exchange, so that routing, plugins, limits and counting know one protocol alone.
 //!
-//! `server` accepts streams, `client` opens them; `head` translates heads, `body` bodies.
+//! `server` accepts streams and gives them to lanes (`lane`, `stream`); `client` opens them, each behind a
+//! `pipe`; `head` translates heads, `body` bodies.
 
 mod backends;
 mod body;

@@ -5,9 +5,9 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, StatusCode, request};
 
-use super::body::{Cut, Inflow, Outflow};
+use super::body::{Cut, Inflow, Outflow, read_from};
 use super::head::{self, Framing};
 use super::server::OpenStream;
 use crate::client::{LINGER_SIZE_MAX, LINGER_TIMEOUT};
@@ -21,50 +21,51 @@ use crate::websocket;
 /// What a client sent, and what it gets.
 #[derive(Debug)]
 pub(super) struct ClientStream {
-    /// How many bytes of the head were read.
-    read: usize,
+    head: Head,
     upload: Inflow,
     answer: Answer,
     open: OpenStream,
     linger: Option<Linger>,
 }
 
-/// Memory that one stream after the other makes use of.
+/// The head of a request.
+#[derive(Debug)]
+enum Head {
+    Received(request::Parts, Framing),
+    /// This is left to be read.
+    Reading(Bytes),
+}
+
+/// Memory that is used within one call and then by other streams, so that it stays in the cache.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
-    /// The request's head.
+    /// A request's head.
     request: Vec<u8>,
     response: ResponseHead,
 }
 
 impl ClientStream {
     pub(super) fn new(
-        reactor: &Reactor,
         (request, respond): (Request<RecvStream>, SendResponse<Bytes>),
         open: OpenStream,
-        scratch: &mut Scratch,
     ) -> Self {
         let (request, body) = request.into_parts();
-        let protocol = request.extensions.get::<h2::ext::Protocol>();
-        let is_websocket = protocol.is_some_and(|protocol| protocol.as_str() == "websocket");
-        let key = is_websocket.then(|| websocket::key(reactor.random()));
-        let text = &mut scratch.request;
-        text.clear();
-        let framing = head::append_request(&request, body.is_end_stream(), key.as_deref(), text);
+        let framing = head::request_framing(&request, body.is_end_stream());
         let answer = Answer {
             to_head_request: request.method == Method::HEAD,
             is_raw: framing == Framing::Raw,
             state: State::Head(respond),
         };
-        Self { read: 0, upload: Inflow::new(body, framing), answer, open, linger: None }
+        let head = Head::Received(request, framing);
+        Self { head, upload: Inflow::new(body, framing), answer, open, linger: None }
     }
 
     /// Ready when there is something to read, or the end.
-    pub(super) fn poll_readable(&mut self, context: &mut Context<'_>, of: &Scratch) -> Poll<()> {
-        if self.read < of.request.len() {
-            return Poll::Ready(());
+    pub(super) fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        match &self.head {
+            Head::Reading(rest) if rest.is_empty() => self.upload.poll_readable(context),
+            _ => Poll::Ready(()),
         }
-        self.upload.poll_readable(context)
     }
 
     /// Reads into `space`: the head, then the body; 0 is the end.
@@ -72,20 +73,26 @@ impl ClientStream {
         &mut self,
         context: &mut Context<'_>,
         space: &mut [u8],
-        of: &Scratch,
+        reactor: &Reactor,
+        with: &mut Scratch,
     ) -> Poll<Result<usize, Cut>> {
-        let head = of.request.get(self.read..).unwrap_or_default();
-        if head.is_empty() {
-            let read = ready!(self.upload.poll_read(context, space));
-            self.open.cancelled |= read.is_err();
-            return Poll::Ready(read);
+        match &mut self.head {
+            Head::Received(request, framing) => {
+                let text = &mut with.request;
+                text.clear();
+                head::append_request(request, *framing, || websocket::key(reactor.random()), text);
+                let mut text = &text[..];
+                let count = read_from(&mut text, space);
+                self.head = Head::Reading(Bytes::copy_from_slice(text));
+                Poll::Ready(Ok(count))
+            }
+            Head::Reading(rest) if !rest.is_empty() => Poll::Ready(Ok(read_from(rest, space))),
+            Head::Reading(_) => {
+                let read = ready!(self.upload.poll_read(context, space));
+                self.open.cancelled |= read.is_err();
+                Poll::Ready(read)
+            }
         }
-        let count = head.len().min(space.len());
-        if let (Some(head), Some(space)) = (head.get(..count), space.get_mut(..count)) {
-            space.copy_from_slice(head);
-        }
-        self.read += count;
-        Poll::Ready(Ok(count))
     }
 
     /// Writes what of `head` and then `body` the client takes. A head of HTTP/1.1 comes in one piece.
@@ -97,10 +104,11 @@ impl ClientStream {
     ) -> Poll<Result<usize, Cut>> {
         let mut source = head.chain(body);
         let whole = source.remaining();
-        let written = self.answer.poll_write(context, &mut source, &mut with.response);
-        self.open.cancelled |= matches!(written, Poll::Ready(Err(Cut)));
-        match written {
-            Poll::Ready(Err(Cut)) => Poll::Ready(Err(Cut)),
+        match self.answer.poll_write(context, &mut source, &mut with.response) {
+            Poll::Ready(Err(Cut)) => {
+                self.open.cancelled = true;
+                Poll::Ready(Err(Cut))
+            }
             Poll::Pending if source.remaining() == whole => Poll::Pending,
             _ => Poll::Ready(Ok(whole - source.remaining())),
         }
