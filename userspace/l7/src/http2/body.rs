@@ -29,8 +29,9 @@ pub(super) struct Inflow {
 }
 
 impl Inflow {
-    pub(super) fn new(stream: RecvStream, framing: Framing) -> Self {
-        Self { stream, framing, held: Bytes::new(), end: None }
+    /// `ends` is whether there is no body.
+    pub(super) fn new(stream: RecvStream, ends: bool, framing: Framing) -> Self {
+        Self { stream, framing, held: Bytes::new(), end: ends.then_some(Ok(())) }
     }
 
     /// Ready when there is something to read, or the end.

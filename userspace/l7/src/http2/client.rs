@@ -229,18 +229,16 @@ impl Answer {
 
     fn begin(&mut self, response: &Response<()>, body: h2::RecvStream, pipe: &PipeEnd) -> Inflow {
         let mut text = Vec::with_capacity(512);
+        let ends = body.is_end_stream();
         let framing = match &self.key {
             Some(key) if response.status().is_success() => {
                 self.is_tunnel = true;
                 let accept = websocket::accept(key);
                 head::append_switch(response, &accept, &mut text)
             }
-            _ => {
-                let ends = body.is_end_stream();
-                head::append_response(response, ends, self.to_head_request, &mut text)
-            }
+            _ => head::append_response(response, ends, self.to_head_request, &mut text),
         };
         pipe.push(&[&text]);
-        Inflow::new(body, framing)
+        Inflow::new(body, ends, framing)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::{Method, Request, StatusCode, request};
@@ -17,6 +17,9 @@ use crate::http1::scan::HeadScan;
 use crate::reactor::Reactor;
 use crate::timers::Timer;
 use crate::websocket;
+
+/// Memory that copies of answers share.
+const COPIES_SIZE: usize = 16 * 1024;
 
 /// What a client sent, and what it gets.
 #[derive(Debug)]
@@ -42,6 +45,8 @@ pub(super) struct Scratch {
     /// A request's head.
     request: Vec<u8>,
     response: ResponseHead,
+    /// Bytes of answers that wait to be sent are cut off from this.
+    answers: BytesMut,
 }
 
 impl ClientStream {
@@ -50,14 +55,15 @@ impl ClientStream {
         open: OpenStream,
     ) -> Self {
         let (request, body) = request.into_parts();
-        let framing = head::request_framing(&request, body.is_end_stream());
+        let ends = body.is_end_stream();
+        let framing = head::request_framing(&request, ends);
         let answer = Answer {
             to_head_request: request.method == Method::HEAD,
             is_raw: framing == Framing::Raw,
             state: State::Head(respond),
         };
         let head = Head::Received(request, framing);
-        Self { head, upload: Inflow::new(body, framing), answer, open, linger: None }
+        Self { head, upload: Inflow::new(body, ends, framing), answer, open, linger: None }
     }
 
     /// Ready when there is something to read, or the end.
@@ -102,7 +108,7 @@ impl ClientStream {
         (head, body): (&[u8], &[u8]),
         with: &mut Scratch,
     ) -> Poll<Result<usize, Cut>> {
-        let mut source = head.chain(body);
+        let mut source = Written { head, body, copies: &mut with.answers };
         let whole = source.remaining();
         match self.answer.poll_write(context, &mut source, &mut with.response) {
             Poll::Ready(Err(Cut)) => {
@@ -167,6 +173,41 @@ impl ClientStream {
             return Poll::Ready(());
         }
         self.upload.poll_discard(context, &mut linger.left)
+    }
+}
+
+/// What an exchange writes. Copies of it share their memory: many answers are small.
+struct Written<'a> {
+    head: &'a [u8],
+    body: &'a [u8],
+    copies: &'a mut BytesMut,
+}
+
+impl Buf for Written<'_> {
+    fn remaining(&self) -> usize {
+        self.head.len() + self.body.len()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        if self.head.is_empty() { self.body } else { self.head }
+    }
+
+    fn advance(&mut self, count: usize) {
+        let of_head = count.min(self.head.len());
+        self.head.advance(of_head);
+        self.body.advance(count - of_head);
+    }
+
+    fn copy_to_bytes(&mut self, count: usize) -> Bytes {
+        if self.copies.capacity() < count {
+            self.copies.reserve(count.max(COPIES_SIZE));
+        }
+        let of_head = count.min(self.head.len());
+        let of_body = count - of_head;
+        self.copies.extend_from_slice(self.head.get(..of_head).unwrap_or_default());
+        self.copies.extend_from_slice(self.body.get(..of_body).unwrap_or_default());
+        self.advance(count);
+        self.copies.split().freeze()
     }
 }
 
