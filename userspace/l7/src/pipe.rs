@@ -1,4 +1,4 @@
-//! A connection in memory: how a stream of HTTP/2 speaks HTTP/1.1 with an exchange.
+//! A connection in memory: how a stream of HTTP/2 to a backend speaks HTTP/1.1 with an exchange.
 
 use std::cell::{Cell, RefCell};
 use std::io;

@@ -18,7 +18,7 @@ use crate::pipe::{PipeEnd, pipe};
 pub(crate) enum Stream {
     Plain(RefCell<TcpStream>),
     Tls(TlsStream),
-    /// A connection in memory: a stream of HTTP/2 to a backend that speaks HTTP/1.1 with us.
+    /// A connection in memory, as a stream of HTTP/2 to a backend that speaks HTTP/1.1 with us.
     Pipe(PipeEnd),
     /// Streams of an HTTP/2 client, one after the other, that speak HTTP/1.1 with us.
     Lane(Rc<Lane>),

@@ -7,6 +7,7 @@ use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::RecvStream;
@@ -14,7 +15,6 @@ use h2::server::SendResponse;
 use http::Request;
 use tokio::task::spawn_local;
 
-use super::LANES_IDLE_MAX;
 use super::body::Cut;
 use super::server::OpenStream;
 use super::stream::{ClientStream, Scratch};
@@ -25,6 +25,14 @@ use crate::forwarded::ClientSide;
 use crate::listener::Listener;
 use crate::reactor::Reactor;
 use crate::stream::Stream;
+use crate::timers::Timer;
+
+/// Lanes of one connection that wait for its next streams: as many as a browser or a client of gRPC usually
+/// has open.
+const IDLE_MAX: usize = 32;
+/// How long they wait. What many streams have to say goes out at once, so that a busy connection often has
+/// none for a moment; one that is idle for longer needs no memory for them.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 
 type Accepted = (Request<RecvStream>, SendResponse<Bytes>);
 
@@ -76,6 +84,7 @@ impl Lanes {
             is_closed: Cell::new(false),
             is_shut: Cell::new(false),
             waiting: RefCell::default(),
+            patience: self.shared.reactor.timers.timer(),
         });
         let (reactor, listener) = (Rc::clone(&self.shared.reactor), Rc::clone(&self.listener));
         let arrived = Arrived {
@@ -109,6 +118,8 @@ pub(crate) struct Lane {
     is_shut: Cell<bool>,
     /// Whoever waits for the next stream.
     waiting: RefCell<Option<Waker>>,
+    /// How long it is waited for.
+    patience: Timer,
 }
 
 impl std::fmt::Debug for Lane {
@@ -120,6 +131,7 @@ impl std::fmt::Debug for Lane {
 impl Lane {
     fn carry(&self, stream: ClientStream) {
         *self.stream.borrow_mut() = Some(stream);
+        self.patience.disarm();
         self.wake();
     }
 
@@ -174,6 +186,11 @@ impl Lane {
             *carried = None;
             self.offer();
         }
+        self.patience.register(context);
+        if self.patience.fired() {
+            self.shared.idle.borrow_mut().retain(|lane| !Rc::ptr_eq(lane, self));
+            self.is_closed.set(true);
+        }
         if self.is_closed.get() {
             return Poll::Ready(());
         }
@@ -184,9 +201,10 @@ impl Lane {
     /// Offers to carry another stream, unless there is none or enough others do.
     fn offer(self: &Rc<Self>) {
         let mut idle = self.shared.idle.borrow_mut();
-        if self.shared.is_closed.get() || idle.len() >= LANES_IDLE_MAX {
+        if self.shared.is_closed.get() || idle.len() >= IDLE_MAX {
             self.is_closed.set(true);
         } else {
+            self.patience.arm(IDLE_TIMEOUT);
             idle.push(Rc::clone(self));
         }
     }

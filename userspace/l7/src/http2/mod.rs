@@ -18,9 +18,6 @@ pub(crate) use server::serve;
 
 /// Streams that one client may have open at a time.
 pub(crate) const STREAMS_MAX: u32 = 128;
-/// Lanes of one connection that are kept for its next streams: as many as a browser or a client of gRPC
-/// usually has open.
-const LANES_IDLE_MAX: usize = 32;
 /// Bytes of one stream's body that may be on their way to us from a client.
 const STREAM_WINDOW: u32 = 256 * 1024;
 /// Bytes of all bodies of one connection that may be on their way to us from a client.
