@@ -273,6 +273,25 @@ fn a_connection_serves_so_many_requests() {
     assert_eq!(backend.requests(), 3);
 }
 
+/// What has served a stream serves the next one, but not with what is left of one that was cancelled.
+#[test]
+fn a_connection_goes_on_after_streams_that_were_cancelled() {
+    let (_backend, weir) = with_listener("");
+    run(async {
+        let client = Client::connect(weir.address("web")).await;
+        for round in 1..=3 {
+            for _ in 0..8 {
+                let (_answer, mut stream) = client.open(get("/slow/600"), true).await.unwrap();
+                stream.send_reset(Reason::CANCEL);
+            }
+            assert_eq!(client.get(&format!("/bytes/{round}")).await.body.len(), round);
+            let sent = Bytes::from(vec![b'x'; round * 10_000]);
+            let answer = client.post(post("/echo"), sent.clone(), None).await.unwrap();
+            assert_eq!(answer.body, sent);
+        }
+    });
+}
+
 /// A client whose windows are full must not hold up others, nor stay for ever.
 #[test]
 fn a_stream_that_nobody_reads_is_cut_and_holds_up_no_other() {

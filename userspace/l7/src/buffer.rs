@@ -6,6 +6,8 @@ use std::rc::Rc;
 
 use crate::http1::field::Fields;
 
+/// What a buffer for a stream of HTTP/2 holds at first: most heads. There are many of them at a time.
+pub(crate) const TINY: usize = 2 * 1024;
 /// What a buffer holds at first: most heads with most small bodies.
 pub(crate) const SMALL: usize = 16 * 1024;
 /// What a buffer for answers holds at first: an answer of middling size comes in one piece.
@@ -13,6 +15,7 @@ pub(crate) const MEDIUM: usize = 64 * 1024;
 /// What a buffer holds while a large body passes: fewer system calls a byte.
 pub(crate) const LARGE: usize = 256 * 1024;
 /// Unused buffers of each size that a reactor keeps.
+const TINY_KEPT_MAX: usize = 1024;
 const SMALL_KEPT_MAX: usize = 1024;
 const MEDIUM_KEPT_MAX: usize = 256;
 const LARGE_KEPT_MAX: usize = 32;
@@ -20,6 +23,7 @@ const LARGE_KEPT_MAX: usize = 32;
 /// The unused buffers of one reactor.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
+    tiny: RefCell<Vec<Vec<u8>>>,
     small: RefCell<Vec<Vec<u8>>>,
     medium: RefCell<Vec<Vec<u8>>>,
     large: RefCell<Vec<Vec<u8>>>,
@@ -43,6 +47,7 @@ impl Buffers {
 
     fn take_kept(&self, size: usize) -> Option<Vec<u8>> {
         match size {
+            TINY => self.tiny.borrow_mut().pop(),
             SMALL => self.small.borrow_mut().pop(),
             MEDIUM => self.medium.borrow_mut().pop(),
             LARGE => self.large.borrow_mut().pop(),
@@ -52,6 +57,7 @@ impl Buffers {
 
     fn give_back(&self, bytes: Vec<u8>) {
         let (kept, max) = match bytes.len() {
+            TINY => (&self.tiny, TINY_KEPT_MAX),
             SMALL => (&self.small, SMALL_KEPT_MAX),
             MEDIUM => (&self.medium, MEDIUM_KEPT_MAX),
             LARGE => (&self.large, LARGE_KEPT_MAX),

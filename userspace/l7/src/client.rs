@@ -9,7 +9,7 @@ use std::time::Duration;
 use weir_model::{Redirect, Respond, Route, ServiceProtocol};
 
 use crate::answer::{AnswerSide, Incoming, Passing};
-use crate::buffer::{Buffer, LARGE, MEDIUM, Vectors};
+use crate::buffer::{Buffer, LARGE, MEDIUM, SMALL, Vectors};
 use crate::connection::Arrived;
 use crate::exchange;
 use crate::forwarded::{self, Asker, ClientSide, Outgoing, OwnAnswer};
@@ -87,14 +87,7 @@ pub(crate) struct RequestSide<'a> {
     pub(crate) head: &'a mut Vec<u8>,
 }
 
-/// Serves a connection until it is closed.
-pub(crate) async fn serve(reactor: Rc<Reactor>, listener: Rc<Listener>, arrived: Arrived) {
-    if let Some(client) = Client::new(reactor, listener, arrived, None) {
-        run(client).await;
-    }
-}
-
-/// The same for a connection whose requests all go to one service, whatever routes say.
+/// Serves a connection whose requests all go to one service, whatever routes say, until it is closed.
 pub(crate) async fn serve_for(
     reactor: Rc<Reactor>,
     listener: Rc<Listener>,
@@ -274,6 +267,8 @@ impl Client {
         forwarded::append_request(outgoing, &mut self.to_backend);
         if self.body == BodyPlace::Streaming {
             self.input.consume(self.request.length);
+            // A buffer for a head alone is too small for the body.
+            self.input.prefer(SMALL);
         }
     }
 

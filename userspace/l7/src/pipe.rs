@@ -1,4 +1,4 @@
-//! A connection in memory: how a stream of HTTP/2 speaks HTTP/1.1 with an exchange.
+//! A connection in memory: how a stream of HTTP/2 to a backend speaks HTTP/1.1 with an exchange.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -142,11 +142,6 @@ impl PipeEnd {
     pub(crate) fn is_abandoned(&self, context: &Context<'_>) -> bool {
         register(&self.outgoing.writer, context);
         self.outgoing.abandoned.get()
-    }
-
-    /// Whether the other end has broken off.
-    pub(crate) fn was_reset(&self) -> bool {
-        self.incoming.end.get() == End::Reset
     }
 
     /// Writes all of the pieces: for who has asked for room, and writes a frame at a time.

@@ -11,7 +11,7 @@ use crate::snapshot::TransportId;
 use crate::stream::Stream;
 
 /// Idle connections kept to one backend by one reactor.
-const IDLE_MAX: usize = 256;
+const IDLE_MAX: usize = 1024;
 /// How long a connection may be idle; shorter than what common servers allow (60 s and more).
 const IDLE_AGE_MAX: Duration = Duration::from_secs(50);
 

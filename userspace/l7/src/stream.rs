@@ -1,11 +1,13 @@
 //! A connection as an exchange sees it: bytes in, bytes out, whatever carries them.
 
 use std::io;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use tokio::net::TcpStream;
 use weir_net::TlsStream;
 
+use crate::http2::Lane;
 use crate::pipe::{PipeEnd, pipe};
 use crate::socket::Socket;
 
@@ -14,8 +16,10 @@ use crate::socket::Socket;
 pub(crate) enum Stream {
     Plain(Socket),
     Tls(TlsStream),
-    /// An HTTP/2 stream that speaks HTTP/1.1 with us.
+    /// A connection in memory, as a stream of HTTP/2 to a backend that speaks HTTP/1.1 with us.
     Pipe(PipeEnd),
+    /// Streams of an HTTP/2 client, one after the other, that speak HTTP/1.1 with us.
+    Lane(Rc<Lane>),
 }
 
 impl From<TcpStream> for Stream {
@@ -36,6 +40,7 @@ impl Stream {
             Self::Plain(socket) => socket.poll_readable(context),
             Self::Tls(tls) => tls.poll_readable(context),
             Self::Pipe(pipe) => pipe.poll_readable(context),
+            Self::Lane(lane) => lane.poll_readable(context),
         }
     }
 
@@ -49,6 +54,7 @@ impl Stream {
             Self::Plain(socket) => socket.poll_read(context, space),
             Self::Tls(tls) => tls.poll_read(context, space),
             Self::Pipe(pipe) => pipe.poll_read(context, space),
+            Self::Lane(lane) => lane.poll_read(context, space),
         }
     }
 
@@ -63,6 +69,7 @@ impl Stream {
             Self::Plain(socket) => socket.poll_write(context, head, body),
             Self::Tls(tls) => tls.poll_write(context, head, body),
             Self::Pipe(pipe) => pipe.poll_write(context, head, body),
+            Self::Lane(lane) => lane.poll_write(context, head, body),
         }
     }
 
@@ -70,7 +77,7 @@ impl Stream {
     pub(crate) fn poll_flush(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tls(tls) => tls.poll_flush(context),
-            Self::Plain(_) | Self::Pipe(_) => Poll::Ready(Ok(())),
+            Self::Plain(_) | Self::Pipe(_) | Self::Lane(_) => Poll::Ready(Ok(())),
         }
     }
 
@@ -83,6 +90,10 @@ impl Stream {
                 pipe.shutdown();
                 Poll::Ready(Ok(()))
             }
+            Self::Lane(lane) => {
+                lane.shutdown();
+                Poll::Ready(Ok(()))
+            }
         }
     }
 
@@ -92,7 +103,7 @@ impl Stream {
             Self::Plain(socket) => socket.is_quiet(),
             Self::Tls(tls) => tls.is_quiet(),
             // A stream of HTTP/2 serves one exchange.
-            Self::Pipe(_) => false,
+            Self::Pipe(_) | Self::Lane(_) => false,
         }
     }
 
@@ -102,14 +113,19 @@ impl Stream {
             Self::Plain(socket) => drop(socket.set_zero_linger()),
             Self::Tls(tls) => drop(tls.with_socket(TcpStream::set_zero_linger)),
             Self::Pipe(pipe) => pipe.reset(),
+            Self::Lane(lane) => lane.reset(),
         }
     }
 
     /// Closes it in order: over TLS, the peer is told that this is the end and no cut.
     pub(crate) fn close(self) {
-        if let Self::Tls(tls) = &self {
-            let mut context = Context::from_waker(std::task::Waker::noop());
-            let _ = tls.poll_shutdown(&mut context);
+        match &self {
+            Self::Tls(tls) => {
+                let mut context = Context::from_waker(std::task::Waker::noop());
+                let _ = tls.poll_shutdown(&mut context);
+            }
+            Self::Lane(lane) => lane.close(),
+            Self::Plain(_) | Self::Pipe(_) => {}
         }
     }
 }

@@ -191,8 +191,8 @@ impl Transfer<'_> {
         let wait = Wait::AtMost(self.read_timeout);
         let filled = fill(self.source, self.buffer, self.timer, wait).await;
         let count = filled.map_err(TransferError::Source)?;
-        // A pipe takes less than that at a time, and streams of HTTP/2 are many.
-        let takes_large = !matches!(self.sink, Stream::Pipe(_));
+        // A stream of HTTP/2 takes less than that at a time, and they are many.
+        let takes_large = !matches!(self.sink, Stream::Pipe(_) | Stream::Lane(_));
         if self.buffer.is_full() && self.body.is_large(SMALL) && takes_large {
             // More is waiting than fits: from here on, fewer and larger reads.
             self.buffer.prefer(LARGE);

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use h2::Reason;
 use h2::client::{ResponseFuture, SendRequest};
 use http::Response;
@@ -66,7 +66,8 @@ async fn exchange(send: SendRequest<Bytes>, pipe: &PipeEnd, nature: &Nature) -> 
     };
     let is_empty = matches!(body, Body::Length(0));
     let (response, stream) = send.send_request(translated, is_empty).map_err(|_| Cut)?;
-    let mut upload = (!is_empty).then(|| Outflow::new(stream, body, rest, Reason::CANCEL));
+    let mut upload = (!is_empty)
+        .then(|| Upload { taken: rest, flow: Outflow::new(stream, body, Reason::CANCEL) });
     let mut answer = Answer {
         state: State::Head(response),
         to_head_request: request.is_head,
@@ -74,9 +75,9 @@ async fn exchange(send: SendRequest<Bytes>, pipe: &PipeEnd, nature: &Nature) -> 
         is_tunnel: false,
     };
     poll_fn(|context| {
-        if let Some(flow) = &mut upload
+        if let Some(sending) = &mut upload
             && answer.takes_upload()
-            && let Poll::Ready(sent) = flow.poll(context, pipe)
+            && let Poll::Ready(sent) = sending.poll(context, pipe)
         {
             upload = None;
             if sent.is_err() && answer.is_head() {
@@ -124,6 +125,62 @@ fn poll_head(
     }
 }
 
+/// The request's body on its way out of the pipe.
+struct Upload {
+    /// Taken out of the pipe and not yet sent.
+    taken: Bytes,
+    flow: Outflow,
+}
+
+impl Upload {
+    /// Ready when the body has passed.
+    fn poll(&mut self, context: &mut Context<'_>, pipe: &PipeEnd) -> Poll<Result<(), Cut>> {
+        loop {
+            ready!(self.flow.poll_write(context, &mut self.taken))?;
+            if self.flow.is_done() {
+                return Poll::Ready(Ok(()));
+            }
+            match ready!(pipe.poll_take(context)) {
+                Ok(bytes) if !bytes.is_empty() => self.taken = join(&self.taken, bytes),
+                Ok(_) if self.flow.ends_at_close() => return Poll::Ready(self.flow.end()),
+                _ => return Poll::Ready(self.flow.cut()),
+            }
+        }
+    }
+}
+
+fn join(rest: &Bytes, more: Bytes) -> Bytes {
+    if rest.is_empty() {
+        return more;
+    }
+    let mut joined = rest.clone().chain(more);
+    let length = joined.remaining();
+    joined.copy_to_bytes(length)
+}
+
+/// Passes on what the backend sends; ready when all of it has passed.
+fn pass_into(
+    pipe: &PipeEnd,
+    flow: &mut Inflow,
+    context: &mut Context<'_>,
+) -> Poll<Result<(), Cut>> {
+    // Where nobody reads any more, that is all.
+    while ready!(pipe.poll_room(context)).is_ok() {
+        match ready!(flow.poll_take(context)) {
+            Ok(bytes) if bytes.is_empty() => {
+                pipe.shutdown();
+                break;
+            }
+            Ok(bytes) => pipe.push(&[&bytes]),
+            Err(Cut) => {
+                pipe.reset();
+                return Poll::Ready(Err(Cut));
+            }
+        }
+    }
+    Poll::Ready(Ok(()))
+}
+
 /// The answer on its way into the pipe.
 struct Answer {
     state: State,
@@ -152,7 +209,7 @@ impl Answer {
     fn poll(&mut self, context: &mut Context<'_>, pipe: &PipeEnd) -> Poll<Result<(), Cut>> {
         loop {
             match &mut self.state {
-                State::Body(flow) => return flow.poll(context, pipe),
+                State::Body(flow) => return pass_into(pipe, flow, context),
                 State::Head(response) => {
                     while let Poll::Ready(Some(Ok(interim))) = response.poll_informational(context)
                     {
@@ -172,18 +229,16 @@ impl Answer {
 
     fn begin(&mut self, response: &Response<()>, body: h2::RecvStream, pipe: &PipeEnd) -> Inflow {
         let mut text = Vec::with_capacity(512);
+        let ends = body.is_end_stream();
         let framing = match &self.key {
             Some(key) if response.status().is_success() => {
                 self.is_tunnel = true;
                 let accept = websocket::accept(key);
                 head::append_switch(response, &accept, &mut text)
             }
-            _ => {
-                let ends = body.is_end_stream();
-                head::append_response(response, ends, self.to_head_request, &mut text)
-            }
+            _ => head::append_response(response, ends, self.to_head_request, &mut text),
         };
         pipe.push(&[&text]);
-        Inflow::new(body, framing)
+        Inflow::new(body, ends, framing)
     }
 }

@@ -2,7 +2,10 @@
 
 use std::io::Write;
 
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use bytes::Bytes;
+use http::header::{
+    CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
+};
 use http::{Method, Request, Response, StatusCode, Uri, request};
 
 use crate::http1::Span;
@@ -25,33 +28,48 @@ pub(super) enum Framing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Untranslatable;
 
-/// Appends a request's head in HTTP/1.1. What the strict parser of HTTP/1.1 then refuses is refused.
+/// How the body of a request goes on; `ends` is whether nothing follows the head.
+pub(super) fn request_framing(request: &request::Parts, ends: bool) -> Framing {
+    let protocol = request.extensions.get::<h2::ext::Protocol>();
+    if protocol.is_some_and(|protocol| protocol.as_str() == "websocket") {
+        Framing::Raw
+    } else if ends || request.headers.contains_key(CONTENT_LENGTH) {
+        Framing::Length
+    } else {
+        Framing::Chunked
+    }
+}
+
+/// Appends a request's head in HTTP/1.1; `key` is that of a WebSocket. What the strict parser of HTTP/1.1
+/// then refuses is refused.
 pub(super) fn append_request(
     request: &request::Parts,
-    ends: bool,
-    websocket_key: Option<&str>,
+    framing: Framing,
+    key: impl FnOnce() -> String,
     out: &mut Vec<u8>,
-) -> Framing {
-    let method = if websocket_key.is_some() { "GET" } else { request.method.as_str() };
+) {
+    let method = if framing == Framing::Raw { "GET" } else { request.method.as_str() };
     let target = request.uri.path_and_query().map_or("*", |target| match target.as_str() {
         "" => "/",
         target => target,
     });
-    // Writing to a Vec cannot fail.
-    let _ = write!(out, "{method} {target} HTTP/1.1\r\n");
-    if let Some(authority) = request.uri.authority() {
-        let _ = write!(out, "host: {authority}\r\n");
+    for part in [method, " ", target, " HTTP/1.1\r\n"] {
+        out.extend_from_slice(part.as_bytes());
     }
-    let is_same_host = |value: &HeaderValue| {
-        request.uri.authority().is_some_and(|known| value.as_bytes() == known.as_str().as_bytes())
-    };
+    let authority = request.uri.authority().map(|authority| authority.as_str().as_bytes());
+    if let Some(authority) = authority {
+        append_field("host", authority, out);
+    }
     let mut cookies = 0;
     for (name, value) in &request.headers {
-        // Two hosts that differ are for the parser to refuse.
-        if (name == "host" && is_same_host(value)) || name == "transfer-encoding" {
+        if name == TRANSFER_ENCODING {
             continue;
         }
-        if name == "cookie" {
+        // Two hosts that differ are for the parser to refuse.
+        if name == HOST && authority == Some(value.as_bytes()) {
+            continue;
+        }
+        if name == COOKIE {
             cookies += 1;
             continue;
         }
@@ -60,25 +78,19 @@ pub(super) fn append_request(
     if cookies > 0 {
         // Crumbs, one after the other (RFC 9113 section 8.2.3).
         let crumbs: Vec<_> =
-            request.headers.get_all("cookie").iter().map(HeaderValue::as_bytes).collect();
+            request.headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
         append_field("cookie", &crumbs.join(&b"; "[..]), out);
     }
-    let framing = match websocket_key {
-        Some(key) => {
-            let _ = write!(
-                out,
-                "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-key: {key}\r\n"
-            );
-            Framing::Raw
+    match framing {
+        Framing::Length => {}
+        Framing::Chunked => append_field("transfer-encoding", b"chunked", out),
+        Framing::Raw => {
+            append_field("connection", b"upgrade", out);
+            append_field("upgrade", b"websocket", out);
+            append_field("sec-websocket-key", key().as_bytes(), out);
         }
-        None if ends || request.headers.contains_key("content-length") => Framing::Length,
-        None => {
-            out.extend_from_slice(b"transfer-encoding: chunked\r\n");
-            Framing::Chunked
-        }
-    };
+    }
     out.extend_from_slice(b"\r\n");
-    framing
 }
 
 /// Appends an answer's head in HTTP/1.1; the answer to a request that is `head` has no body.
@@ -142,7 +154,7 @@ fn append_field(name: &str, value: &[u8], out: &mut Vec<u8>) {
 /// The answer whose head was read in HTTP/1.1.
 pub(super) fn response(
     response: &ResponseHead,
-    head: &[u8],
+    head: &Bytes,
 ) -> Result<Response<()>, Untranslatable> {
     let mut translated = Response::new(());
     *translated.status_mut() = StatusCode::from_u16(response.status).map_err(|_| Untranslatable)?;
@@ -153,7 +165,7 @@ pub(super) fn response(
 /// The request whose head was read in HTTP/1.1.
 pub(super) fn request(
     request: &RequestHead,
-    head: &[u8],
+    head: &Bytes,
     scheme: &'static str,
 ) -> Result<Request<()>, Untranslatable> {
     let text = |span: Span| std::str::from_utf8(span.get(head)).map_err(|_| Untranslatable);
@@ -170,8 +182,9 @@ pub(super) fn request(
     Ok(translated)
 }
 
-/// The fields that have a place in HTTP/2.
-fn headers(fields: &Fields, head: &[u8]) -> Result<HeaderMap, Untranslatable> {
+/// The fields that have a place in HTTP/2. Their values stay where they are: a copy of each would cost
+/// more than all the rest.
+fn headers(fields: &Fields, head: &Bytes) -> Result<HeaderMap, Untranslatable> {
     let mut map = HeaderMap::with_capacity(fields.iter().count());
     for field in fields.iter() {
         match field.kind {
@@ -180,7 +193,8 @@ fn headers(fields: &Fields, head: &[u8]) -> Result<HeaderMap, Untranslatable> {
             _ => {}
         }
         let name = HeaderName::from_bytes(field.name.get(head)).map_err(|_| Untranslatable)?;
-        let value = HeaderValue::from_bytes(field.value.get(head)).map_err(|_| Untranslatable)?;
+        let value = head.slice_ref(field.value.get(head));
+        let value = HeaderValue::from_maybe_shared(value).map_err(|_| Untranslatable)?;
         map.append(name, value);
     }
     Ok(map)
@@ -221,7 +235,9 @@ mod tests {
                 .header("host", "a.example"),
         );
         let mut text = Vec::new();
-        assert_eq!(append_request(&there, false, None, &mut text), Framing::Chunked);
+        assert_eq!(request_framing(&there, true), Framing::Length);
+        assert_eq!(request_framing(&there, false), Framing::Chunked);
+        append_request(&there, Framing::Chunked, String::new, &mut text);
         assert_eq!(
             String::from_utf8(text.clone()).unwrap(),
             "POST /x?y HTTP/1.1\r\nhost: a.example\r\nte: trailers\r\ncookie: a=1; b=2\r\n\
@@ -229,7 +245,7 @@ mod tests {
         );
         let mut head = RequestHead::default();
         head.parse(&text, &Limits::default()).unwrap();
-        let back = request(&head, &text, "https").unwrap();
+        let back = request(&head, &text.into(), "https").unwrap();
         assert_eq!(back.uri(), "https://a.example/x?y");
         assert_eq!(back.headers()["te"], "trailers");
         assert!(!back.headers().contains_key("transfer-encoding"));
@@ -239,7 +255,7 @@ mod tests {
     fn hosts_that_differ_are_left_to_the_parser() {
         let there = parts(Request::get("https://a.example/").header("host", "b.example"));
         let mut text = Vec::new();
-        append_request(&there, true, None, &mut text);
+        append_request(&there, Framing::Length, String::new, &mut text);
         assert!(RequestHead::default().parse(&text, &Limits::default()).is_err());
     }
 

@@ -1,16 +1,19 @@
-//! HTTP/2 by `h2`, on both sides. A stream is a connection in memory (`pipe`) that speaks HTTP/1.1 with
-//! the exchange, so that routing, plugins, limits and counting know one protocol alone.
+//! HTTP/2 by `h2`, on both sides. A stream is a connection in memory that speaks HTTP/1.1 with the
+//! exchange, so that routing, plugins, limits and counting know one protocol alone.
 //!
-//! `server` accepts streams, `client` opens them; `head` translates heads, `body` bodies.
+//! `server` accepts streams and gives them to lanes (`lane`, `stream`); `client` opens them, each behind a
+//! `pipe`; `head` translates heads, `body` bodies.
 
 mod backends;
 mod body;
 mod client;
 mod head;
+mod lane;
 mod server;
 mod stream;
 
 pub(crate) use backends::Backends;
+pub(crate) use lane::Lane;
 pub(crate) use server::serve;
 
 /// Streams that one client may have open at a time.

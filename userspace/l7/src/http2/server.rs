@@ -10,11 +10,11 @@ use bytes::Bytes;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::Request;
-use tokio::task::spawn_local;
 
+use super::lane::Lanes;
 use super::{
     CONNECTION_WINDOW, ERROR_RESETS_MAX, PENDING_RESETS_MAX, PREMATURE, PREMATURE_RESETS_MAX,
-    SEND_BUFFER_MAX, STREAM_WINDOW, STREAMS_MAX, stream,
+    SEND_BUFFER_MAX, STREAM_WINDOW, STREAMS_MAX,
 };
 use crate::connection::Arrived;
 use crate::deferred::Deferred;
@@ -50,12 +50,10 @@ pub(crate) async fn serve(reactor: Rc<Reactor>, listener: Rc<Listener>, arrived:
         armed: false,
         leaving: false,
     };
-    while let Some((request, respond)) = serving.next(&reactor, &listener).await {
+    let lanes = Lanes::new(Rc::clone(&reactor), Rc::clone(&listener), side);
+    while let Some(accepted) = serving.next(&reactor, &listener).await {
         serving.served += 1;
-        let open = OpenStream::new(&serving.streams);
-        let (reactor, listener, side) = (Rc::clone(&reactor), Rc::clone(&listener), side.clone());
-        let stream = stream::serve(reactor, listener, side, request, respond);
-        spawn_local(async move { open.ended(stream.await) });
+        lanes.carry(accepted, OpenStream::new(&serving.streams));
     }
 }
 
@@ -158,7 +156,7 @@ impl Serving {
 }
 
 /// The streams of a connection.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Streams {
     /// How many are being served.
     open: Cell<usize>,
@@ -179,26 +177,26 @@ impl Streams {
 }
 
 /// Counts a stream while it is served.
-struct OpenStream {
+#[derive(Debug)]
+pub(super) struct OpenStream {
     streams: Rc<Streams>,
     began: Instant,
+    /// The client did not wait for its answer.
+    pub(super) cancelled: bool,
 }
 
 impl OpenStream {
     fn new(streams: &Rc<Streams>) -> Self {
         streams.open.set(streams.open.get() + 1);
-        Self { streams: Rc::clone(streams), began: Instant::now() }
-    }
-
-    fn ended(self, end: stream::End) {
-        if end == stream::End::Cancelled && self.began.elapsed() < PREMATURE {
-            self.streams.premature.set(self.streams.premature.get() + 1);
-        }
+        Self { streams: Rc::clone(streams), began: Instant::now(), cancelled: false }
     }
 }
 
 impl Drop for OpenStream {
     fn drop(&mut self) {
+        if self.cancelled && self.began.elapsed() < PREMATURE {
+            self.streams.premature.set(self.streams.premature.get() + 1);
+        }
         let left = self.streams.open.get() - 1;
         self.streams.open.set(left);
         if left == 0 {

@@ -1,251 +1,297 @@
-//! One stream of a client: its request into a pipe, an exchange at the other end, the answer back.
+//! One stream of a client as a connection of HTTP/1.1: its request as bytes, and bytes as its answer.
 
-use std::future::poll_fn;
-use std::pin::pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
-use http::{Request, StatusCode};
+use http::{Method, Request, StatusCode, request};
 
-use super::body::{Cut, Inflow, Outflow};
+use super::body::{Cut, Inflow, Outflow, read_from};
 use super::head::{self, Framing};
-use crate::client;
-use crate::connection::Arrived;
-use crate::forwarded::ClientSide;
+use super::server::OpenStream;
+use crate::client::{LINGER_SIZE_MAX, LINGER_TIMEOUT};
 use crate::http1::body::Body;
 use crate::http1::response::ResponseHead;
 use crate::http1::scan::HeadScan;
-use crate::io::within;
-use crate::listener::Listener;
-use crate::pipe::{PipeEnd, pipe};
 use crate::reactor::Reactor;
-use crate::snapshot::Serving;
-use crate::stream::Stream;
 use crate::timers::Timer;
 use crate::websocket;
 
-/// How a stream ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// Its answer has passed.
-    Answered,
-    /// The client did not wait for it.
-    Cancelled,
-    /// The backend or we broke off.
-    Cut,
+/// Memory that copies of answers share.
+const COPIES_SIZE: usize = 16 * 1024;
+
+/// What a client sent, and what it gets.
+#[derive(Debug)]
+pub(super) struct ClientStream {
+    head: Head,
+    upload: Inflow,
+    answer: Answer,
+    open: OpenStream,
+    linger: Option<Linger>,
 }
 
-/// Serves a stream until its answer has passed, or nobody wants it any more.
-pub(super) async fn serve(
-    reactor: Rc<Reactor>,
-    listener: Rc<Listener>,
-    side: ClientSide,
-    request: Request<RecvStream>,
-    respond: SendResponse<Bytes>,
-) -> End {
-    let (ours, theirs) = pipe();
-    let (request, body) = request.into_parts();
-    let protocol = request.extensions.get::<h2::ext::Protocol>();
-    let is_websocket = protocol.is_some_and(|protocol| protocol.as_str() == "websocket");
-    let key = is_websocket.then(|| websocket::key(reactor.random()));
-    let mut text = Vec::with_capacity(1024);
-    let framing = head::append_request(&request, body.is_end_stream(), key.as_deref(), &mut text);
-    let mut input = reactor.buffers.buffer();
-    input.extend(&text);
-    let mut answer = Answer {
-        respond,
-        to_head_request: request.method == http::Method::HEAD,
-        is_raw: framing == Framing::Raw,
-        state: State::Head(BytesMut::new(), HeadScan::default(), ResponseHead::default()),
-    };
-    let mut upload = Inflow::new(body, framing);
-    let policy = |serving: &Serving| serving.policy;
-    let Some(policy) = reactor.snapshot().listener(listener.configured).map(policy) else {
-        return End::Cut;
-    };
-    let mut patience = Patience::new(reactor.timers.timer(), policy.timeouts.write);
-    let shared = Rc::clone(&reactor);
-    let arrived = Arrived { stream: Stream::Pipe(theirs), side, input };
-    let mut exchange = pin!(client::serve(reactor, listener, arrived));
-    let (mut serving, mut cancelled) = (true, false);
-    let answered = poll_fn(|context| {
-        // What a tunnel carries is no second request: it begins when the backend has agreed to it.
-        if framing != Framing::Raw || answer.is_tunnel() {
-            cancelled |= matches!(upload.poll(context, &ours), Poll::Ready(Err(Cut)));
+/// The head of a request.
+#[derive(Debug)]
+enum Head {
+    Received(request::Parts, Framing),
+    /// This is left to be read.
+    Reading(Bytes),
+}
+
+/// Memory that is used within one call and then by other streams, so that it stays in the cache.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    /// A request's head.
+    request: Vec<u8>,
+    response: ResponseHead,
+    /// Bytes of answers that wait to be sent are cut off from this.
+    answers: BytesMut,
+}
+
+impl ClientStream {
+    pub(super) fn new(
+        (request, respond): (Request<RecvStream>, SendResponse<Bytes>),
+        open: OpenStream,
+    ) -> Self {
+        let (request, body) = request.into_parts();
+        let ends = body.is_end_stream();
+        let framing = head::request_framing(&request, ends);
+        let answer = Answer {
+            to_head_request: request.method == Method::HEAD,
+            is_raw: framing == Framing::Raw,
+            state: State::Head(respond),
+        };
+        let head = Head::Received(request, framing);
+        Self { head, upload: Inflow::new(body, ends, framing), answer, open, linger: None }
+    }
+
+    /// Ready when there is something to read, or the end.
+    pub(super) fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        match &self.head {
+            Head::Reading(rest) if rest.is_empty() => self.upload.poll_readable(context),
+            _ => Poll::Ready(()),
         }
-        if serving {
-            serving = exchange.as_mut().poll(context).is_pending();
+    }
+
+    /// Reads into `space`: the head, then the body; 0 is the end.
+    pub(super) fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        space: &mut [u8],
+        reactor: &Reactor,
+        with: &mut Scratch,
+    ) -> Poll<Result<usize, Cut>> {
+        match &mut self.head {
+            Head::Received(request, framing) => {
+                let text = &mut with.request;
+                text.clear();
+                head::append_request(request, *framing, || websocket::key(reactor.random()), text);
+                let mut text = &text[..];
+                let count = read_from(&mut text, space);
+                self.head = Head::Reading(Bytes::copy_from_slice(text));
+                Poll::Ready(Ok(count))
+            }
+            Head::Reading(rest) if !rest.is_empty() => Poll::Ready(Ok(read_from(rest, space))),
+            Head::Reading(_) => {
+                let read = ready!(self.upload.poll_read(context, space));
+                self.open.cancelled |= read.is_err();
+                Poll::Ready(read)
+            }
         }
-        let answered = answer.poll(context, &ours);
-        if answered.is_pending() && answer.is_tunnel() {
-            let _ = upload.poll(context, &ours);
-        }
-        match answered {
-            // The other direction of a tunnel goes on.
-            Poll::Ready(Ok(())) if answer.is_tunnel() && serving => Poll::Pending,
-            Poll::Pending if patience.is_over(context, answer.stalled_after()) => {
-                answer.cancel();
+    }
+
+    /// Writes what of `head` and then `body` the client takes. A head of HTTP/1.1 comes in one piece.
+    pub(super) fn poll_write(
+        &mut self,
+        context: &mut Context<'_>,
+        (head, body): (&[u8], &[u8]),
+        with: &mut Scratch,
+    ) -> Poll<Result<usize, Cut>> {
+        let mut source = Written { head, body, copies: &mut with.answers };
+        let whole = source.remaining();
+        match self.answer.poll_write(context, &mut source, &mut with.response) {
+            Poll::Ready(Err(Cut)) => {
+                self.open.cancelled = true;
                 Poll::Ready(Err(Cut))
             }
-            answered => answered,
+            Poll::Pending if source.remaining() == whole => Poll::Pending,
+            _ => Poll::Ready(Ok(whole - source.remaining())),
         }
-    })
-    .await;
-    if answered.is_err() {
-        // An exchange that broke off by itself has counted itself.
-        let broke_off = ours.was_reset();
-        shared.counters.cut.add(u64::from(!broke_off));
-        return if cancelled || !broke_off { End::Cancelled } else { End::Cut };
     }
-    drop(ours);
-    let mut left = client::LINGER_SIZE_MAX;
-    let linger = patience.timer;
-    linger.arm(client::LINGER_TIMEOUT);
-    let rest = pin!(poll_fn(|context| upload.poll_discard(context, &mut left)));
-    let _ = within(&linger, rest).await;
-    End::Answered
+
+    /// Whether the client has all of its answer.
+    pub(super) fn is_answered(&self) -> bool {
+        match &self.answer.state {
+            State::Head(_) => false,
+            State::Body(body) | State::Tunnel(body) => body.is_done(),
+            State::Answered => true,
+        }
+    }
+
+    /// Nothing more is written: the end of a tunnel.
+    pub(super) fn shutdown(&mut self) {
+        if let State::Tunnel(flow) = &mut self.answer.state
+            && !flow.is_done()
+        {
+            let _ = flow.end();
+        }
+    }
+
+    /// Tells the client that it does not get the whole answer.
+    pub(super) fn reset(&mut self) {
+        match &mut self.answer.state {
+            State::Head(respond) => respond.send_reset(Reason::INTERNAL_ERROR),
+            State::Body(flow) | State::Tunnel(flow) if !flow.is_done() => drop(flow.cut()),
+            State::Body(_) | State::Tunnel(_) | State::Answered => {}
+        }
+    }
+
+    /// Ready when the client wants no answer any more.
+    pub(super) fn poll_cancelled(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        ready!(match &mut self.answer.state {
+            State::Head(respond) => respond.poll_reset(context).map(drop),
+            State::Body(flow) | State::Tunnel(flow) => flow.poll_reset(context),
+            State::Answered => Poll::Pending,
+        });
+        self.open.cancelled = true;
+        Poll::Ready(())
+    }
+
+    /// Ready when the client has sent the rest of its request, or had the time to.
+    pub(super) fn poll_rest(&mut self, context: &mut Context<'_>, reactor: &Reactor) -> Poll<()> {
+        if self.upload.is_over() {
+            return Poll::Ready(());
+        }
+        let linger = self.linger.get_or_insert_with(|| {
+            let timer = reactor.timers.timer();
+            timer.arm(LINGER_TIMEOUT);
+            Linger { timer, left: LINGER_SIZE_MAX }
+        });
+        linger.timer.register(context);
+        if linger.timer.fired() {
+            return Poll::Ready(());
+        }
+        self.upload.poll_discard(context, &mut linger.left)
+    }
 }
 
-/// How long a client may leave what is sent to it where it is.
-struct Patience {
+/// What an exchange writes. Copies of it share their memory: many answers are small.
+struct Written<'a> {
+    head: &'a [u8],
+    body: &'a [u8],
+    copies: &'a mut BytesMut,
+}
+
+impl Buf for Written<'_> {
+    fn remaining(&self) -> usize {
+        self.head.len() + self.body.len()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        if self.head.is_empty() { self.body } else { self.head }
+    }
+
+    fn advance(&mut self, count: usize) {
+        let of_head = count.min(self.head.len());
+        self.head.advance(of_head);
+        self.body.advance(count - of_head);
+    }
+
+    fn copy_to_bytes(&mut self, count: usize) -> Bytes {
+        if self.copies.capacity() < count {
+            self.copies.reserve(count.max(COPIES_SIZE));
+        }
+        let of_head = count.min(self.head.len());
+        let of_body = count - of_head;
+        self.copies.extend_from_slice(self.head.get(..of_head).unwrap_or_default());
+        self.copies.extend_from_slice(self.body.get(..of_body).unwrap_or_default());
+        self.advance(count);
+        self.copies.split().freeze()
+    }
+}
+
+/// How long, and for how many bytes, a client is listened to that has its answer.
+#[derive(Debug)]
+struct Linger {
     timer: Timer,
-    timeout: Duration,
-    /// The timer runs since the client took so many pieces.
-    armed_after: Option<u64>,
+    left: usize,
 }
 
-impl Patience {
-    fn new(timer: Timer, timeout: Duration) -> Self {
-        Self { timer, timeout, armed_after: None }
-    }
-
-    fn is_over(&mut self, context: &Context<'_>, stalled_after: Option<u64>) -> bool {
-        self.timer.register(context);
-        if stalled_after != self.armed_after {
-            self.armed_after = stalled_after;
-            match stalled_after {
-                Some(_) => self.timer.arm(self.timeout),
-                None => self.timer.disarm(),
-            }
-        }
-        self.timer.fired()
-    }
-}
-
-/// The answer on its way from the pipe to the client.
+/// The answer on its way to the client.
+#[derive(Debug)]
 struct Answer {
-    respond: SendResponse<Bytes>,
     to_head_request: bool,
     /// The request asks for a tunnel.
     is_raw: bool,
     state: State,
 }
 
+#[derive(Debug)]
 enum State {
-    /// What was read of the head.
-    Head(BytesMut, HeadScan, ResponseHead),
+    Head(SendResponse<Bytes>),
     Body(Outflow),
     Tunnel(Outflow),
+    /// It had no body.
+    Answered,
 }
 
 impl Answer {
-    fn is_tunnel(&self) -> bool {
-        matches!(self.state, State::Tunnel(_))
-    }
-
-    /// How many pieces of the body the client has taken, while it is waited for to take another.
-    fn stalled_after(&self) -> Option<u64> {
-        match &self.state {
-            State::Head(..) => None,
-            State::Body(body) | State::Tunnel(body) => body.stalled_after(),
-        }
-    }
-
-    fn cancel(&mut self) {
-        match &mut self.state {
-            State::Head(..) => self.respond.send_reset(Reason::CANCEL),
-            State::Body(body) | State::Tunnel(body) => body.cancel(),
-        }
-    }
-
-    fn poll(&mut self, context: &mut Context<'_>, pipe: &PipeEnd) -> Poll<Result<(), Cut>> {
-        loop {
-            let polled = match &mut self.state {
-                State::Head(..) => self.poll_head(context, pipe),
-                State::Body(body) | State::Tunnel(body) => {
-                    return match body.poll(context, pipe) {
-                        Poll::Pending if body.poll_reset(context).is_ready() => {
-                            Poll::Ready(Err(Cut))
-                        }
-                        polled => polled,
-                    };
-                }
-            };
-            match polled {
-                Poll::Ready(Ok(Some(state))) => self.state = state,
-                Poll::Ready(Ok(None)) => return Poll::Ready(Ok(())),
-                Poll::Ready(Err(Cut)) => {
-                    self.respond.send_reset(Reason::INTERNAL_ERROR);
-                    return Poll::Ready(Err(Cut));
-                }
-                Poll::Pending if self.respond.poll_reset(context).is_ready() => {
-                    return Poll::Ready(Err(Cut));
-                }
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-    }
-
-    /// Reads heads up to the last one and sends them; what comes next, or nothing if that was all.
-    fn poll_head(
+    fn poll_write(
         &mut self,
         context: &mut Context<'_>,
-        pipe: &PipeEnd,
-    ) -> Poll<Result<Option<State>, Cut>> {
-        let State::Head(read, scan, response) = &mut self.state else {
-            return Poll::Ready(Err(Cut));
-        };
-        loop {
-            // Our own writing, so that what breaks the protocol is a cut and no answer.
-            let Some(length) = scan.end(read).map_err(|_| Cut)? else {
-                match ready!(pipe.poll_take(context)) {
-                    Ok(bytes) if !bytes.is_empty() => read.extend_from_slice(&bytes),
-                    _ => return Poll::Ready(Err(Cut)),
+        source: &mut impl Buf,
+        response: &mut ResponseHead,
+    ) -> Poll<Result<(), Cut>> {
+        while source.has_remaining() {
+            match &mut self.state {
+                State::Head(_) => self.write_head(source, response)?,
+                State::Body(flow) | State::Tunnel(flow) => {
+                    let before = source.remaining();
+                    ready!(flow.poll_write(context, source))?;
+                    if source.remaining() == before {
+                        return Poll::Ready(Err(Cut));
+                    }
                 }
-                continue;
-            };
-            let text = read.split_to(length).freeze();
-            *scan = HeadScan::default();
-            response.parse(&text).map_err(|_| Cut)?;
-            let mut translated = head::response(response, &text).map_err(|_| Cut)?;
-            if response.status == 101 {
-                if !self.is_raw {
-                    return Poll::Ready(Err(Cut));
-                }
-                *translated.status_mut() = StatusCode::OK;
-                translated.headers_mut().remove("sec-websocket-accept");
-                let stream = self.respond.send_response(translated, false).map_err(|_| Cut)?;
-                let rest = std::mem::take(read).freeze();
-                let flow = Outflow::new(stream, Body::UntilClose, rest, Reason::INTERNAL_ERROR);
-                return Poll::Ready(Ok(Some(State::Tunnel(flow))));
+                State::Answered => return Poll::Ready(Err(Cut)),
             }
-            if response.is_interim() {
-                let _ = self.respond.send_informational(translated);
-                continue;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends the head that `source` begins with. It is our own writing, so that what breaks the protocol
+    /// is a cut and no answer.
+    fn write_head(
+        &mut self,
+        source: &mut impl Buf,
+        response: &mut ResponseHead,
+    ) -> Result<(), Cut> {
+        let State::Head(respond) = &mut self.state else { return Err(Cut) };
+        let length = HeadScan::default().end(source.chunk()).map_err(|_| Cut)?.ok_or(Cut)?;
+        let text = source.copy_to_bytes(length);
+        response.parse(&text).map_err(|_| Cut)?;
+        let mut translated = head::response(response, &text).map_err(|_| Cut)?;
+        if response.status == 101 {
+            if !self.is_raw {
+                return Err(Cut);
             }
+            *translated.status_mut() = StatusCode::OK;
+            translated.headers_mut().remove("sec-websocket-accept");
+            let stream = respond.send_response(translated, false).map_err(|_| Cut)?;
+            let flow = Outflow::new(stream, Body::UntilClose, Reason::INTERNAL_ERROR);
+            self.state = State::Tunnel(flow);
+        } else if response.is_interim() {
+            let _ = respond.send_informational(translated);
+        } else {
             let body = response.body(&text, self.to_head_request).map_err(|_| Cut)?;
             let is_empty = matches!(body, Body::Length(0));
-            let stream = self.respond.send_response(translated, is_empty).map_err(|_| Cut)?;
-            if is_empty {
-                return Poll::Ready(Ok(None));
-            }
-            let rest = std::mem::take(read).freeze();
-            let flow = Outflow::new(stream, body, rest, Reason::INTERNAL_ERROR);
-            return Poll::Ready(Ok(Some(State::Body(flow))));
+            let stream = respond.send_response(translated, is_empty).map_err(|_| Cut)?;
+            self.state = if is_empty {
+                State::Answered
+            } else {
+                State::Body(Outflow::new(stream, body, Reason::INTERNAL_ERROR))
+            };
         }
+        Ok(())
     }
 }
