@@ -73,17 +73,21 @@ fn bad(manner: Manner) -> Bad {
 
 /// One service of these targets in their order, by priority: the first one gets what it can.
 fn weir(targets: &[SocketAddr], service: &str, upstream: &str) -> Balancer {
+    Balancer::start(&sections(targets, service, upstream))
+}
+
+fn sections(targets: &[SocketAddr], service: &str, upstream: &str) -> String {
     let target = |(index, address): (usize, &SocketAddr)| {
         format!("{{ address: \"{address}\", priority: {index} }}")
     };
     let targets: Vec<_> = targets.iter().enumerate().map(target).collect();
-    Balancer::start(&format!(
+    format!(
         "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\n\
          routes: [{{ name: all, service: s }}]\n\
          services: [{{ name: s, upstream: u{service} }}]\n\
          upstreams: [{{ name: u, targets: [{}]{upstream} }}]\n",
         targets.join(", ")
-    ))
+    )
 }
 
 fn post(address: SocketAddr, path: &str) -> Response {
@@ -193,6 +197,51 @@ fn a_slow_backend_is_overtaken() {
         assert_eq!(client.get("/").header("x-backend"), Some("fast"));
     }
     assert_eq!(slow.requests.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn what_was_answered_before_is_not_said_again_where_requests_are_hedged() {
+    let backend = Backend::start("b");
+    let sections = sections(&[backend.address], ", hedge: 5s", "");
+    let own = "routes: [{ name: own, paths: [/own], respond: { body: ours } }, ";
+    let weir = Balancer::start(&(sections.replace("routes: [", own) + "reactors: 1\n"));
+    let address = weir.address("web");
+    let mut client = Client::connect(address);
+    for _ in 0..2 {
+        assert_eq!(client.get("/own").text(), "ours");
+        assert_eq!(client.get("/").header("x-backend"), Some("b"));
+    }
+    assert_eq!(client.get("/own").text(), "ours");
+    // Nor to others.
+    assert_eq!(get(address, "/").header("x-backend"), Some("b"));
+}
+
+#[test]
+fn a_backend_that_is_overtaken_again_and_again_is_left_out() {
+    let (slow, fast) = (bad(Manner::Hangs), Backend::start("fast"));
+    let passive = ", health: { passive: { consecutive-errors: 3, base-ejection: 1h } }";
+    let weir = weir(&[slow.address, fast.address], ", hedge: 50ms", passive);
+    for _ in 0..5 {
+        assert_eq!(get(weir.address("web"), "/").header("x-backend"), Some("fast"));
+    }
+    assert_eq!(slow.requests.load(Ordering::SeqCst), 3);
+}
+
+#[test]
+fn a_second_attempt_that_fails_is_counted() {
+    let (slow, gone) = (Backend::start("slow"), bad(Manner::Closes));
+    let weir = weir(&[slow.address, gone.address], ", hedge: 20ms", "");
+    assert_eq!(get(weir.address("web"), "/slow/500").header("x-backend"), Some("slow"));
+    let backend = &weir.status()["upstreams"][0]["backends"][1];
+    assert_eq!(backend["failures"], 1, "{backend}");
+}
+
+#[test]
+fn the_same_backend_is_not_asked_twice_at_a_time() {
+    let slow = Backend::start("slow");
+    let weir = weir(&[slow.address], ", hedge: 20ms", "");
+    assert_eq!(get(weir.address("web"), "/slow/300").status, 200);
+    assert_eq!(slow.requests(), 1);
 }
 
 #[test]

@@ -158,6 +158,42 @@ fn client_certificates_are_required_or_optional() {
     }
 }
 
+/// A session that is resumed shows no certificate: whoever has a ticket must have shown one before, here.
+#[test]
+fn a_ticket_is_no_client_certificate() {
+    let (authority, clients) = (Authority::new(), Authority::new());
+    let leaf = authority.leaf("leaf", &[NAME]);
+    let known = clients.leaf("known", &["c"]);
+    let backend = Backend::start("b");
+    let sections = |tls: &str| {
+        let closed = listener(&[&leaf], tls, "");
+        let closed = format!("listeners: [{{ name: closed, address: \"127.0.0.2:0\"{closed} }}, ");
+        let open = balancer::with(&[backend.address], &listener(&[&leaf], "", ""), "");
+        open.replace("listeners: [", &closed)
+    };
+    let required = format!(", client-ca: \"{}\"", clients.pem().display());
+    for versions in [TLS12, TLS13] {
+        let weir = Balancer::start(&sections(""));
+        let asks = |listener: &str, config: &Arc<ClientConfig>| {
+            let client = connect(weir.address(listener), NAME, config);
+            client.ok().and_then(|mut client| {
+                let answered = client.try_get("/").is_ok();
+                answered.then(|| client.stream().conn.handshake_kind().unwrap())
+            })
+        };
+        let stranger = Arc::new(authority.client(versions, None));
+        assert_eq!(asks("closed", &stranger), Some(HandshakeKind::Full));
+        weir.write(&sections(&required));
+        weir.ok(&["reload"]);
+        assert_eq!(asks("closed", &stranger), None, "with a ticket from before");
+        assert!(asks("web", &stranger).is_some());
+        assert_eq!(asks("closed", &stranger), None, "with a ticket from another listener");
+        let friend = Arc::new(authority.client(versions, Some(&known)));
+        assert_eq!(asks("closed", &friend), Some(HandshakeKind::Full));
+        assert_eq!(asks("closed", &friend), Some(HandshakeKind::Resumed));
+    }
+}
+
 #[test]
 fn sessions_are_resumed_by_every_reactor_and_after_a_reload() {
     let authority = Authority::new();

@@ -10,7 +10,7 @@ use weir_tests::backend::{Backend, Speaks};
 use weir_tests::balancer::{self, Balancer};
 use weir_tests::client::{Client, Response};
 use weir_tests::need;
-use weir_tests::tls::{Authority, Files, Kind};
+use weir_tests::tls::{Authority, Files, Kind, replace};
 
 use crate::get;
 
@@ -102,6 +102,38 @@ fn we_show_a_certificate_where_we_are_asked() {
     for tls in [ca.clone(), format!("{ca}, certificate: {stranger}")] {
         let (response, _) = ask(backend.address, &tls);
         assert_eq!(response.status, 502, "{tls}");
+    }
+}
+
+/// What is open to a backend stays in use as long as it is spoken to alike, and is closed after that: it
+/// has a place among the connections of its upstream.
+#[test]
+fn connections_live_over_reloads_and_no_longer_than_their_tls() {
+    let (authority, next) = (Authority::new(), Authority::new());
+    let leaf = authority.leaf("leaf", &["127.0.0.1"]);
+    let ca = authority.path("trusted.pem");
+    std::fs::copy(authority.pem(), &ca).unwrap();
+    for http2 in [true, false] {
+        let alpn = if http2 { "h2" } else { "http/1.1" };
+        let server = Some(Arc::new(Authority::server(&leaf, None, &[alpn])));
+        let backend = Backend::start_speaking("b", Speaks { tls: server, http2 });
+        let protocol = if http2 { "http2" } else { "http1" };
+        let service = format!(", protocol: {protocol}, tls: {{ ca: \"{}\" }}", ca.display());
+        let service = format!("{service}, timeouts: {{ connect: 9s }}");
+        let sections = balancer::with(&[backend.address], "", &service);
+        let sections = sections.replace("name: u,", "name: u, limits: { connections: 1 },");
+        let weir = Balancer::start(&format!("{sections}reactors: 1\n"));
+        let address = weir.address("web");
+        assert_eq!(get(address, "/").status, 200);
+        weir.ok(&["reload"]);
+        assert_eq!(get(address, "/").status, 200);
+        assert_eq!(backend.connections(), 1, "{protocol}: the same over a reload");
+        let both = [&authority, &next].map(|authority| std::fs::read(authority.pem()).unwrap());
+        replace(&ca, &both.concat());
+        weir.ok(&["reload"]);
+        assert_eq!(get(address, "/").status, 200);
+        assert_eq!(backend.connections(), 2, "{protocol}: other authorities are trusted");
+        replace(&ca, &both[0]);
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tungstenite::Message;
@@ -31,6 +31,10 @@ fn socket(weir: &Balancer) -> TcpStream {
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket
 }
+
+trait Stream: Read + Write {}
+
+impl<S: Read + Write> Stream for S {}
 
 fn closed_by_server<S: Read + Write>(mut socket: tungstenite::WebSocket<S>) {
     let close = CloseFrame { code: GOODBYE.into(), reason: "enough".into() };
@@ -68,6 +72,44 @@ fn messages_pass_to_a_backend_of_http1() {
             closed_by_server(open_http2(&client, "/close").await);
             exercise(open_http2(&client, "/echo").await);
         });
+    }
+}
+
+#[test]
+fn messages_pass_where_requests_are_hedged() {
+    let backend = Echo::start();
+    let weir = Balancer::start(&balancer::with(&[backend.address], BOTH, ", hedge: 5s"));
+    exercise(open("/echo", socket(&weir)));
+    run(async {
+        let client = http2::Client::connect(weir.address("web")).await;
+        exercise(open_http2(&client, "/echo").await);
+    });
+}
+
+/// How long a request may take ends with the answer that agrees to the upgrade; what it takes up does not.
+#[test]
+fn a_tunnel_outlives_the_limit_of_its_request() {
+    let authority = Authority::new();
+    let leaf = authority.leaf("leaf", &["a.example"]);
+    let backend = Echo::start();
+    let tls = format!(", tls: {{ certificates: [{leaf}] }}");
+    for secure in [false, true] {
+        let keys = if secure { &tls } else { "" };
+        let service = ", timeouts: { request: 300ms }";
+        let weir = Balancer::start(&balancer::with(&[backend.address], keys, service));
+        let config = Arc::new(authority.client(ANY_VERSION, None));
+        let stream: Box<dyn Stream> = if secure {
+            Box::new(connect(weir.address("web"), "a.example", &config).unwrap().into_inner().0)
+        } else {
+            Box::new(socket(&weir))
+        };
+        let (mut socket, began) = (open("/echo", stream), Instant::now());
+        while began.elapsed() < Duration::from_millis(600) {
+            socket.send(Message::text("still here")).unwrap();
+            assert_eq!(socket.read().unwrap(), Message::text("still here"));
+        }
+        let backend = &weir.status()["upstreams"][0]["backends"][0];
+        assert_eq!(backend["open"], 1, "{backend}");
     }
 }
 

@@ -22,6 +22,11 @@ pub enum Outcome {
     GatewayError,
     /// It could not be reached, broke off or took too long.
     LocalError,
+    /// It was asked first, and another one answered before it did.
+    Overtaken {
+        /// So long it had.
+        after: Duration,
+    },
 }
 
 /// What is known of a backend's answers.
@@ -77,6 +82,8 @@ impl Ejection {
                 reset(&self.gateway_errors);
                 one_more(&self.errors) >= check.consecutive_errors
             }
+            // Whether it would have answered, and how, nobody knows.
+            Outcome::Overtaken { .. } => one_more(&self.errors) >= check.consecutive_errors,
             Outcome::GatewayError | Outcome::LocalError => {
                 let gateway_errors = one_more(&self.gateway_errors);
                 one_more(&self.errors) >= check.consecutive_errors

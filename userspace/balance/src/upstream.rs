@@ -11,7 +11,8 @@ use crate::outlier::ejected_max;
 use crate::slots::Gate;
 use crate::tiers::Tiers;
 use crate::{
-    Backend, Choice, ConnectionSlot, Health, Outcome, PendingSlot, RequestSlot, peak_ewma,
+    Backend, BackendId, Choice, ConnectionSlot, Health, Outcome, PendingSlot, RequestSlot,
+    peak_ewma,
 };
 
 /// A named set of backends with its algorithm and health policy. Shared by all reactors.
@@ -122,6 +123,19 @@ impl Upstream {
         is_usable.then_some(backend)
     }
 
+    /// Whether choices go by how long backends take.
+    #[must_use]
+    pub fn measures_latency(&self) -> bool {
+        self.policy.algorithm == AlgorithmName::PeakEwma
+    }
+
+    /// Whether there is a backend besides these that may be picked.
+    #[must_use]
+    pub fn has_other(&self, than: &[BackendId], now: Duration) -> bool {
+        let mut others = self.backends.iter().filter(|other| !than.contains(&other.id()));
+        others.any(|other| other.weight() > 0 && other.is_usable(now))
+    }
+
     /// Takes note of how one of its backends dealt with a request. If that ejects it, answers for how
     /// long.
     pub fn on_result(
@@ -130,9 +144,11 @@ impl Upstream {
         outcome: Outcome,
         now: Duration,
     ) -> Option<Duration> {
-        if self.policy.algorithm == AlgorithmName::PeakEwma {
+        if self.measures_latency() {
             let latency = match outcome {
                 Outcome::Success { latency } => latency,
+                // It would have taken longer.
+                Outcome::Overtaken { after } => after.max(backend.latency(now).unwrap_or_default()),
                 Outcome::ServerError | Outcome::GatewayError | Outcome::LocalError => {
                     peak_ewma::FAILED
                 }
@@ -156,10 +172,7 @@ impl Upstream {
         }
         backend.ejection.forgive();
         let ejected = self.backends.iter().filter(|other| other.is_ejected(now)).count();
-        let is_left = self
-            .backends
-            .iter()
-            .any(|other| other.id() != backend.id() && other.weight() > 0 && other.is_usable(now));
+        let is_left = self.has_other(&[backend.id()], now);
         if !is_left || ejected >= ejected_max(check, self.backends.len()) {
             return None;
         }

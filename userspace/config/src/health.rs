@@ -25,8 +25,9 @@ pub(crate) const KEYS: &[Key] = &[
 pub(crate) const ACTIVE: &[Key] = &[
     Key::new(
         "type",
-        "what a probe does: http (some statuses are good), grpc (grpc.health.v1, over HTTP/2 without \
-         TLS; SERVING is good) or tcp (a connection is)",
+        "what a probe does: http (some statuses are good), grpc (grpc.health.v1 over HTTP/2; SERVING is \
+         good) or tcp (a connection is); the first two without TLS and PROXY header, so where every service \
+         that leads here has `tls` or `proxy-protocol`, tcp it must be",
         "http",
         "tcp",
     ),

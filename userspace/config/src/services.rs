@@ -1,7 +1,8 @@
 //! The `services:` section.
 
 use weir_model::{
-    ProxyVersion, Retries, RetryOn, Service, ServiceProtocol, ServiceTimeouts, Target, Upstream,
+    CheckKind, ProxyVersion, Retries, RetryOn, Service, ServiceProtocol, ServiceTimeouts, Target,
+    Upstream,
 };
 
 use crate::key::{Key, Named, Table, check_unique};
@@ -88,7 +89,41 @@ pub(crate) fn read(
         services.extend(service(node, upstreams, mistakes));
     }
     check_unique("service", &services, mistakes);
+    check_probes(upstreams, &services, mistakes);
     services
+}
+
+/// A probe says nothing before its question, which targets do not answer that are always asked by TLS or
+/// after a PROXY header.
+fn check_probes(
+    upstreams: &[Named<Upstream>],
+    services: &[Named<Service>],
+    mistakes: &mut Mistakes,
+) {
+    for (index, upstream) in upstreams.iter().enumerate() {
+        let word = match upstream.value.health.as_ref().map(|check| &check.kind) {
+            Some(CheckKind::Http { .. }) => "http",
+            Some(CheckKind::Grpc { .. }) => "grpc",
+            Some(CheckKind::Tcp) | None => continue,
+        };
+        let before_all_else = |service: &Named<Service>| match &service.value {
+            Service { tls: Some(_), .. } => Some((service.name.clone(), "tls")),
+            Service { proxy_protocol: Some(_), .. } => {
+                Some((service.name.clone(), "proxy-protocol"))
+            }
+            _ => None,
+        };
+        let asking = services.iter().filter(|service| service.value.upstream == index);
+        let asking: Option<Vec<_>> = asking.map(before_all_else).collect();
+        if let Some((service, key)) = asking.unwrap_or_default().first() {
+            let message = format!(
+                "targets of `{}` expect the `{key}` of service `{service}`, without which a probe of \
+                 type {word} asks; write `type: tcp`",
+                upstream.name
+            );
+            mistakes.add(upstream.at, message);
+        }
+    }
 }
 
 fn service(

@@ -17,6 +17,7 @@ use crate::pool::{Kept, PoolKey};
 use crate::reactor::Reactor;
 use crate::refusal::Refusal;
 use crate::snapshot::Service;
+use crate::stopwatch::Stopwatch;
 use crate::stream::Stream;
 
 /// Between two looks for a place that another reactor may have given back.
@@ -53,6 +54,8 @@ pub(crate) struct BackendConnection {
     /// Where it is kept for the next request; `None` is nowhere.
     pub(crate) key: Option<PoolKey>,
     pub(crate) open: OpenRequest,
+    /// Since the backend was asked for the connection.
+    pub(crate) watch: Stopwatch,
 }
 
 impl BackendConnection {
@@ -89,10 +92,11 @@ impl<'a> Attempts<'a> {
         loop {
             let backend = self.pick(reactor).ok_or(refusal)?;
             let open = backend.open_request();
+            let watch = Stopwatch::start(&self.service.upstream);
             match self.open(reactor, backend).await {
                 Ok(kept) => {
                     let key = self.pooled.then_some((backend.id(), self.service.transport));
-                    return Ok(BackendConnection { kept, key, open });
+                    return Ok(BackendConnection { kept, key, open, watch });
                 }
                 // It is not the backend's fault, and no other one has more room.
                 Err(refused @ (Refusal::QueueFull | Refusal::QueueTimeout)) => return Err(refused),
@@ -111,6 +115,26 @@ impl<'a> Attempts<'a> {
             let (address, name) = (backend.address(), upstream.name());
             tracing::warn!("backend {address} of {name} is ejected for {lasts:?}");
         }
+    }
+
+    /// The same of an answer, as far as its head and how long that took.
+    pub(crate) fn tell_answer(&self, reactor: &Reactor, backend: &BackendConnection, status: u16) {
+        let outcome = outcome(status, backend.watch.took());
+        self.tell(reactor, backend.open.backend(), outcome);
+    }
+
+    /// The same where there is no answer, or none that is passed on.
+    pub(crate) fn tell_failure(&self, reactor: &Reactor, backend: &Backend, failure: Failure) {
+        let outcome = match failure {
+            // The client's fault, or found out too late to say whose.
+            Failure::Refused(refusal) if refusal != Refusal::BadResponse => return,
+            Failure::Cut => return,
+            Failure::Status(status) => outcome(status, Duration::ZERO),
+            Failure::Refused(_) => Outcome::GatewayError,
+            Failure::Unsent | Failure::Died | Failure::TimedOut => Outcome::LocalError,
+        };
+        backend.count_failure();
+        self.tell(reactor, backend, outcome);
     }
 
     async fn open(&self, reactor: &Reactor, backend: &Backend) -> Result<Kept, Refusal> {
@@ -201,15 +225,26 @@ impl<'a> Attempts<'a> {
 
     /// One more attempt, if there is one left and the budget allows it.
     fn grant(&mut self, reactor: &Reactor) -> bool {
-        if self.left == 0 {
-            return false;
-        }
-        if !self.service.budget.try_retry(reactor.now()) {
+        let is_granted = self.left > 0 && self.has_budget(reactor);
+        self.left -= u32::from(is_granted);
+        is_granted
+    }
+
+    fn has_budget(&self, reactor: &Reactor) -> bool {
+        let has = self.service.budget.try_retry(reactor.now());
+        if !has {
             reactor.counters.retries_over_budget.add(1);
-            return false;
         }
-        self.left -= 1;
-        true
+        has
+    }
+
+    /// An attempt besides the one at `backend`, at any other; `None` where there is none, or the budget
+    /// does not allow it.
+    pub(crate) fn elsewhere(&self, reactor: &Reactor, backend: &Backend) -> Option<Self> {
+        let tried = self.unreachable.iter().chain(&self.failed).copied().chain([backend.id()]);
+        let other = Self { unreachable: tried.collect(), failed: Vec::new(), ..*self };
+        let is_one_left = self.service.upstream.has_other(&other.unreachable, reactor.now());
+        (is_one_left && self.has_budget(reactor)).then_some(other)
     }
 
     /// Another backend than those that failed where there is one: else one may only have closed an
@@ -236,10 +271,13 @@ impl<'a> Attempts<'a> {
     pub(crate) fn wanted(&self) -> Wanted {
         self.wanted
     }
+}
 
-    /// Leaves a backend out of the next choice: a request is open there already.
-    pub(crate) fn avoid(&mut self, backend: &Backend) {
-        self.failed.push(backend.id());
+fn outcome(status: u16, latency: Duration) -> Outcome {
+    match status {
+        502..=504 => Outcome::GatewayError,
+        500..=599 => Outcome::ServerError,
+        _ => Outcome::Success { latency },
     }
 }
 

@@ -74,7 +74,7 @@ impl Buffers {
 const VECTORS_KEPT_MAX: usize = 1024;
 const VECTOR_SIZE_MAX: usize = 64 * 1024;
 
-/// What a connection needs beside buffers while it serves a request; the contents are of no use.
+/// What a connection needs beside buffers while it serves a request.
 #[derive(Debug, Default)]
 pub(crate) struct Vectors {
     pub(crate) to_backend: Vec<u8>,
@@ -93,7 +93,11 @@ impl VectorPool {
         self.0.borrow_mut().pop()
     }
 
-    pub(crate) fn put(&self, vectors: Vectors) {
+    /// Keeps the memory; what stood in it is nobody else's business.
+    pub(crate) fn put(&self, mut vectors: Vectors) {
+        for bytes in [&mut vectors.to_backend, &mut vectors.to_client, &mut vectors.request_id] {
+            bytes.clear();
+        }
         let mut kept = self.0.borrow_mut();
         let is_used = vectors.to_client.capacity() > 0;
         let is_small = |vector: &Vec<u8>| vector.capacity() <= VECTOR_SIZE_MAX;
@@ -285,6 +289,17 @@ mod tests {
             assert_eq!(buffer.capacity(), SMALL);
         }
         assert!(buffers.take_kept(LARGE).is_some());
+    }
+
+    #[test]
+    fn vectors_come_back_without_what_stood_in_them() {
+        let pool = VectorPool::default();
+        let full = || b"of another client".to_vec();
+        let (to_backend, to_client, request_id) = (full(), full(), full());
+        pool.put(Vectors { to_backend, to_client, request_id, ..Vectors::default() });
+        let taken = pool.take().unwrap();
+        assert!(taken.to_client.capacity() > 0);
+        assert_eq!([taken.to_backend, taken.to_client, taken.request_id].concat(), b"");
     }
 
     #[test]

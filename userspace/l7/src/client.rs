@@ -284,8 +284,9 @@ impl Client {
         service: &Service,
         sent: &'a Cell<bool>,
     ) -> (RequestSide<'a>, Incoming<'a>, AnswerSide<'a>) {
-        let last = self.policy.limits.requests.is_some_and(|max| self.served + 1 >= max);
-        let keep_alive = self.request.keep_alive && !last && !self.is_draining();
+        // An answer of ours may stand there still.
+        self.to_client.clear();
+        let keep_alive = self.request.keep_alive && !self.is_last();
         let request = RequestSide {
             source: &self.stream,
             buffer: &mut self.input,
@@ -380,7 +381,7 @@ impl Client {
     /// Writes an answer of ours; `closes` is whether nothing more may be read from the client.
     async fn say(&mut self, closes: bool, append: impl FnOnce(Asker<'_>, &mut Vec<u8>)) -> Next {
         let whole = matches!(self.body, BodyPlace::Whole(_)) && !closes;
-        let keep_alive = whole && self.request.keep_alive && !self.is_draining();
+        let keep_alive = whole && self.request.keep_alive && !self.is_last();
         self.to_client.clear();
         let asker = Asker {
             request_id: &self.request_id,
@@ -427,8 +428,10 @@ impl Client {
         }
     }
 
-    fn is_draining(&self) -> bool {
-        self.reactor.draining.get() || self.listener.closing.get()
+    /// Whether the current request is the last one of its connection, whatever the client wishes.
+    fn is_last(&self) -> bool {
+        let is_spent = self.policy.limits.requests.is_some_and(|max| self.served + 1 >= max);
+        is_spent || self.reactor.draining.get() || self.listener.closing.get()
     }
 
     fn release_memory(&mut self) {

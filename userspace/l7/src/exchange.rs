@@ -5,9 +5,9 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use weir_balance::{Backend, Outcome};
+use weir_balance::RequestSlot;
 use weir_model::{Action, Route};
 
 use crate::answer::{Answered, Passing, pass_on, read_final_head};
@@ -19,7 +19,6 @@ use crate::io::{IoError, Wait, within, write};
 use crate::mirror;
 use crate::outlet::{self, Half};
 use crate::pool::Kept;
-use crate::reactor::Reactor;
 use crate::refusal::Refusal;
 use crate::request_body::BodyPlace;
 use crate::snapshot::Service;
@@ -55,7 +54,7 @@ pub(crate) async fn serve(client: &mut Client) -> Next {
     if client.mirrors.is_none() {
         client.reactor.counters.requests.add(1);
     }
-    let next = match forward(client, began).await {
+    let next = match forward(client).await {
         Ok(next) => next,
         Err(Failure::Refused(refusal)) => client.answer(refusal).await,
         Err(Failure::Unsent | Failure::Died | Failure::Status(_)) => {
@@ -71,7 +70,7 @@ pub(crate) async fn serve(client: &mut Client) -> Next {
     next
 }
 
-async fn forward(client: &mut Client, began: Instant) -> Result<Next, Failure> {
+async fn forward(client: &mut Client) -> Result<Next, Failure> {
     client.begin_exchange()?;
     let reactor = Rc::clone(&client.reactor);
     let snapshot = reactor.snapshot();
@@ -92,18 +91,23 @@ async fn forward(client: &mut Client, began: Instant) -> Result<Next, Failure> {
     let way = Way { service, passing: passing(client, routed.route) };
     client.append_request(service, routed);
     let mut attempts = Attempts::new(service, wanted, &client.side);
-    let done = {
-        let mut sent = pin!(send(client, way, &mut attempts, began));
-        let Some(limit) = service.timeouts.request else { return sent.await };
-        let deadline = reactor.timers.timer();
-        deadline.arm(limit);
-        within(&deadline, sent.as_mut()).await
+    let sent = {
+        let mut sent = pin!(send(client, way, &mut attempts));
+        match service.timeouts.request {
+            None => Ok(sent.await),
+            Some(limit) => {
+                let deadline = reactor.timers.timer();
+                deadline.arm(limit);
+                within(&deadline, sent.as_mut()).await
+            }
+        }
     };
-    done.unwrap_or(if client.answer_began.get() {
-        Err(Failure::Cut)
-    } else {
-        Err(Failure::TimedOut)
-    })
+    let too_late = if client.answer_began.get() { Failure::Cut } else { Failure::TimedOut };
+    let sent = sent.unwrap_or(Err(too_late))?;
+    if sent.answered.switched {
+        return Ok(Box::pin(switch(client, service, sent)).await);
+    }
+    Ok(finish(client, service, sent))
 }
 
 /// To whom a request goes, and what becomes of the answer on its way back.
@@ -113,76 +117,49 @@ struct Way<'a> {
     passing: Passing<'a>,
 }
 
+/// A request that was answered, and what it holds until nothing of it is left.
+struct Sent {
+    backend: BackendConnection,
+    answered: Answered,
+    place: RequestSlot,
+}
+
 /// Sends the request to one backend after another, as long as that is worth trying.
 async fn send(
     client: &mut Client,
     way: Way<'_>,
     attempts: &mut Attempts<'_>,
-    began: Instant,
-) -> Result<Next, Failure> {
+) -> Result<Sent, Failure> {
     let service = way.service;
     let reactor = Rc::clone(&client.reactor);
     service.budget.on_request(reactor.now());
-    let _place = match service.upstream.try_request() {
+    let place = match service.upstream.try_request() {
         Some(place) => place,
         None => Box::pin(wait_for(&reactor, service, || service.upstream.try_request())).await?,
     };
-    let sent = loop {
+    loop {
         let mut backend = attempts.connect(&reactor).await?;
         backend.open.backend().count_request();
+        backend.watch.restart();
         let answered = match client.body {
             BodyPlace::Whole(size) => in_turn(client, way, attempts, &mut backend, size).await,
             BodyPlace::Streaming => Box::pin(both_ways(client, way, attempts, &backend)).await,
         };
         match answered {
-            Ok(answered) => break Ok((backend, answered)),
+            Ok(answered) => {
+                attempts.tell_answer(&reactor, &backend, answered.status);
+                return Ok(Sent { backend, answered, place });
+            }
             Err(failure) => {
                 let own = backend.open.backend();
-                own.count_failure();
-                tell_failure(attempts, &reactor, own, failure);
+                attempts.tell_failure(&reactor, own, failure);
                 let is_repeatable = client.is_repeatable();
                 if !attempts.may_retry(&reactor, failure, is_repeatable, own) {
-                    break Err(failure);
+                    return Err(failure);
                 }
                 reactor.counters.retries.add(1);
             }
         }
-    };
-    let (backend, answered) = sent?;
-    tell_success(attempts, &reactor, backend.open.backend(), answered.status, began);
-    if answered.switched {
-        return Ok(Box::pin(switch(client, service, backend, answered)).await);
-    }
-    Ok(finish(client, service, backend, answered))
-}
-
-fn tell_failure(attempts: &Attempts<'_>, reactor: &Reactor, backend: &Backend, failure: Failure) {
-    let outcome = match failure {
-        // The client's fault, or found out too late to say whose.
-        Failure::Refused(refusal) if refusal != Refusal::BadResponse => return,
-        Failure::Cut => return,
-        Failure::Status(status) => outcome(status, Duration::ZERO),
-        Failure::Refused(_) => Outcome::GatewayError,
-        Failure::Unsent | Failure::Died | Failure::TimedOut => Outcome::LocalError,
-    };
-    attempts.tell(reactor, backend, outcome);
-}
-
-fn tell_success(
-    attempts: &Attempts<'_>,
-    reactor: &Reactor,
-    backend: &Backend,
-    status: u16,
-    began: Instant,
-) {
-    attempts.tell(reactor, backend, outcome(status, began.elapsed()));
-}
-
-fn outcome(status: u16, latency: Duration) -> Outcome {
-    match status {
-        502..=504 => Outcome::GatewayError,
-        500..=599 => Outcome::ServerError,
-        _ => Outcome::Success { latency },
     }
 }
 
@@ -196,7 +173,9 @@ async fn in_turn(
 ) -> Result<Answered, Failure> {
     let is_repeatable = client.is_repeatable();
     let sent = Cell::new(true);
-    if let Some(after) = service.hedge.filter(|_| is_repeatable) {
+    // Another protocol cannot be spoken with two at a time.
+    let is_hedged = is_repeatable && client.request.upgrade.is_none();
+    if let Some(after) = service.hedge.filter(|_| is_hedged) {
         Box::pin(hedge::send(client, service, attempts, backend, after)).await?;
     } else {
         let body = client.request.length..client.request.length + body_size;
@@ -212,10 +191,10 @@ async fn in_turn(
         }
         client.timer.arm(service.head_timeout());
         let (_, mut incoming, mut side) = client.sides(backend.stream(), service, &sent);
-        side.out.clear();
         incoming.buffer.consume(usize::MAX / 2);
         read_final_head(&mut incoming, Some(&mut side)).await?;
     }
+    backend.watch.stop();
     let status = client.response.status;
     if attempts.retries_status(&client.reactor, status, is_repeatable) {
         return Err(Failure::Status(status));
@@ -240,7 +219,6 @@ async fn both_ways(
     client.timer.disarm();
     let cookie = wanted::cookie(service, attempts.wanted(), backend.open.backend());
     let (request, mut incoming, mut side) = client.sides(backend.stream(), service, &sent);
-    side.out.clear();
     incoming.buffer.consume(usize::MAX / 2);
     side.passing = Passing { cookie: cookie.as_deref(), ..passing };
     let response_timer = incoming.timer;
@@ -261,6 +239,7 @@ async fn both_ways(
     let mut upload = pin!(upload.run());
     let mut download = pin!(async {
         read_final_head(&mut incoming, Some(&mut side)).await?;
+        backend.watch.stop();
         pass_on(&mut incoming, &mut side, service).await
     });
     let mut uploading = true;
@@ -274,6 +253,7 @@ async fn both_ways(
             // Once the answer has begun, the timer is its body's.
             if !began.get() {
                 response_timer.arm(service.timeouts.response);
+                backend.watch.restart();
             }
         }
         download.as_mut().poll(context)
@@ -298,12 +278,8 @@ fn end_upload(error: TransferError, answer_began: bool) -> Option<Failure> {
     Some(if answer_began { Failure::Cut } else { Failure::Refused(refusal) })
 }
 
-fn finish(
-    client: &mut Client,
-    service: &Service,
-    backend: BackendConnection,
-    answered: Answered,
-) -> Next {
+fn finish(client: &mut Client, service: &Service, sent: Sent) -> Next {
+    let Sent { backend, answered, place: _place } = sent;
     if let Some(key) = backend.key.filter(|_| answered.backend_reusable) {
         client.reactor.keep(key, backend.kept, &service.upstream);
     }
@@ -320,12 +296,8 @@ fn finish(
 }
 
 /// The connection is another protocol's from here on: bytes, until both sides have ended.
-async fn switch(
-    client: &mut Client,
-    service: &Service,
-    backend: BackendConnection,
-    answered: Answered,
-) -> Next {
+async fn switch(client: &mut Client, service: &Service, sent: Sent) -> Next {
+    let Sent { backend, answered, place } = sent;
     client.reactor.counters.responded(answered.status);
     client.consume_request();
     let (stream, reactor) = (client.take_stream(), Rc::clone(&client.reactor));
@@ -335,7 +307,7 @@ async fn switch(
     let from_backend = Half { stream, read };
     let idle = service.timeouts.idle;
     outlet::run(&reactor.outlet, from_client, from_backend, &client.timer, idle).await;
-    drop((_slot, backend.open));
+    drop((_slot, backend.open, place));
     Next::Close
 }
 

@@ -7,6 +7,8 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use weir_balance::Outcome;
+
 use crate::answer::{Incoming, read_final_head};
 use crate::attempts::{Attempts, BackendConnection};
 use crate::buffer::{Buffer, MEDIUM};
@@ -25,7 +27,7 @@ use crate::timers::Timer;
 pub(crate) async fn send(
     client: &mut Client,
     service: &Service,
-    attempts: &mut Attempts<'_>,
+    attempts: &Attempts<'_>,
     backend: &mut BackendConnection,
     after: Duration,
 ) -> Result<(), Failure> {
@@ -38,57 +40,67 @@ pub(crate) async fn send(
         body: client.input.data().get(body).unwrap_or_default(),
         service,
     };
-    let second = {
-        let mut first = pin!(one.run(backend.stream(), request));
+    let first = backend.open.backend();
+    let winner = {
+        let mut running = pin!(one.run(backend.stream(), request));
         let patience = reactor.timers.timer();
         patience.arm(after);
-        match within(&patience, first.as_mut()).await {
-            Ok(done) => {
-                done?;
-                None
-            }
-            Err(_) if !service.budget.try_retry(reactor.now()) => {
-                reactor.counters.retries_over_budget.add(1);
-                first.await?;
-                None
-            }
-            Err(_) => {
-                reactor.counters.hedges.add(1);
-                attempts.avoid(backend.open.backend());
-                let second = pin!(other.elsewhere(&reactor, attempts, request));
-                race(first, second).await?
-            }
+        match within(&patience, running.as_mut()).await {
+            Ok(done) => done.map(|()| Winner::First)?,
+            Err(_) => match attempts.elsewhere(&reactor, first) {
+                None => running.await.map(|()| Winner::First)?,
+                Some(mut others) => {
+                    reactor.counters.hedges.add(1);
+                    race(running, pin!(other.elsewhere(&reactor, &mut others, request))).await?
+                }
+            },
         }
     };
-    let won = match second {
-        None => one,
-        Some(second) => {
-            *backend = second;
+    let Attempt { buffer, response, timer } = match winner {
+        Winner::First => one,
+        Winner::Second(connection, failed) => {
+            match failed {
+                Some(failure) => attempts.tell_failure(&reactor, first, failure),
+                None => {
+                    backend.watch.stop();
+                    let after = backend.watch.took();
+                    attempts.tell(&reactor, first, Outcome::Overtaken { after });
+                }
+            }
+            *backend = connection;
             other
         }
     };
-    let Attempt { buffer, response, timer } = won;
     (client.from_backend, client.response, client.timer) = (buffer, response, timer);
     Ok(())
+}
+
+/// Whose answer came first.
+enum Winner {
+    First,
+    /// With how the first one had failed by then, if it had.
+    Second(BackendConnection, Option<Failure>),
 }
 
 /// Whichever is first to come to an answer; the failure of one leaves the other.
 async fn race(
     mut first: impl Future<Output = Result<(), Failure>> + Unpin,
     mut second: impl Future<Output = Result<BackendConnection, Failure>> + Unpin,
-) -> Result<Option<BackendConnection>, Failure> {
+) -> Result<Winner, Failure> {
     let (mut failed, mut other_failed) = (None, false);
     poll_fn(|context| {
         if failed.is_none() {
             match std::pin::Pin::new(&mut first).poll(context) {
-                Poll::Ready(Ok(())) => return Poll::Ready(Ok(None)),
+                Poll::Ready(Ok(())) => return Poll::Ready(Ok(Winner::First)),
                 Poll::Ready(Err(failure)) => failed = Some(failure),
                 Poll::Pending => {}
             }
         }
         if !other_failed {
             match std::pin::Pin::new(&mut second).poll(context) {
-                Poll::Ready(Ok(connection)) => return Poll::Ready(Ok(Some(connection))),
+                Poll::Ready(Ok(connection)) => {
+                    return Poll::Ready(Ok(Winner::Second(connection, failed)));
+                }
                 Poll::Ready(Err(_)) => other_failed = true,
                 Poll::Pending => {}
             }
@@ -151,8 +163,15 @@ impl Attempt {
         request: Request<'_>,
     ) -> Result<BackendConnection, Failure> {
         let connection = attempts.connect(reactor).await?;
-        connection.open.backend().count_request();
-        self.run(connection.stream(), request).await?;
-        Ok(connection)
+        let backend = connection.open.backend();
+        backend.count_request();
+        connection.watch.restart();
+        match self.run(connection.stream(), request).await {
+            Ok(()) => Ok(connection),
+            Err(failure) => {
+                attempts.tell_failure(reactor, backend, failure);
+                Err(failure)
+            }
+        }
     }
 }

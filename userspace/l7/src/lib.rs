@@ -39,6 +39,7 @@ mod route;
 mod snapshot;
 mod socket;
 mod splice;
+mod stopwatch;
 mod stream;
 mod tcp;
 mod timers;

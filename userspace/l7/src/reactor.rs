@@ -296,8 +296,8 @@ async fn sweep(reactor: Rc<Reactor>) {
         }
         if tick % PRUNE_TICKS == 0 {
             let snapshot = reactor.snapshot();
-            reactor.pool.prune(now, |(backend, _)| snapshot.knows(backend));
-            reactor.backends.prune(|(backend, _)| snapshot.knows(backend));
+            reactor.pool.prune(now, |key| snapshot.knows(key));
+            reactor.backends.prune(|key| snapshot.knows(key));
         }
     }
 }

@@ -1,11 +1,11 @@
 //! What requests are served by: an immutable picture of the configuration, swapped whole.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use weir_balance::{BackendId, RetryBudget, Upstream};
+use weir_balance::{RetryBudget, Upstream};
 use weir_model::{
     Action, Config, HostPattern, Limits, ProxyVersion, Retries, Route, Serves, ServiceProtocol,
     ServiceTimeouts, Split, Timeouts,
@@ -13,6 +13,7 @@ use weir_model::{
 use weir_net::{Alpn, ClientConfig, ServerConfig, Tickets, TlsError};
 
 use crate::http1::request::RequestHead;
+use crate::pool::PoolKey;
 use crate::refusal::Refusal;
 use crate::route::{Asked, Matched, RouteTable};
 
@@ -48,7 +49,7 @@ pub(crate) struct Routed<'a> {
     pub(crate) matched: Matched<'a>,
 }
 
-/// Tells apart how backends are spoken to, for the life of the process.
+/// How backends are spoken to: the same over reloads as long as the settings are the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct TransportId(pub(crate) u64);
 
@@ -180,10 +181,10 @@ impl Snapshot {
         upstreams.filter(is_limited).filter(|upstream| upstream.pending() > 0)
     }
 
-    /// Whether any upstream has that backend.
-    pub(crate) fn knows(&self, backend: BackendId) -> bool {
-        let mut upstreams = self.services.iter().map(|service| &service.upstream);
-        upstreams.any(|upstream| upstream.backends().iter().any(|known| known.id() == backend))
+    /// Whether any service speaks so to that backend.
+    pub(crate) fn knows(&self, (backend, transport): PoolKey) -> bool {
+        let mut alike = self.services.iter().filter(|service| service.transport == transport);
+        alike.any(|it| it.upstream.backends().iter().any(|known| known.id() == backend))
     }
 }
 
@@ -206,7 +207,6 @@ fn part_of(split: &Split, asked: &Asked<'_>, random: u64) -> usize {
 
 impl Service {
     fn new(service: &weir_model::Service, upstream: Arc<Upstream>) -> Result<Self, SnapshotError> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
         let alpn = match service.protocol {
             ServiceProtocol::Http1 => Alpn::Http1,
             ServiceProtocol::Http2 => Alpn::Http2,
@@ -218,24 +218,21 @@ impl Service {
                 source,
             })
         });
-        let is_plain = service.tls.is_none() && service.proxy_protocol.is_none();
-        let transport = match (is_plain, service.protocol) {
-            // Alike for every service, also over reloads: pooled connections live on.
-            (true, ServiceProtocol::Http1) => TransportId::PLAIN,
-            (true, ServiceProtocol::Http2) => TransportId::PLAIN_HTTP2,
-            (false, _) => TransportId(NEXT.fetch_add(1, Ordering::Relaxed) + TransportId::FIRST),
-        };
+        let tls: Option<ClientConfig> = tls.transpose()?;
+        let mut transport = DefaultHasher::new();
+        let tls_settings = tls.as_ref().map(ClientConfig::settings);
+        (service.protocol, service.proxy_protocol, tls_settings).hash(&mut transport);
         Ok(Self {
             upstream,
             protocol: service.protocol,
-            tls: tls.transpose()?,
+            tls,
             proxy_protocol: service.proxy_protocol,
             timeouts: service.timeouts,
             retries: service.retries.clone(),
             budget: RetryBudget::new(service.retries.budget),
             hedge: service.hedge,
             buffer_request: service.buffer_request,
-            transport,
+            transport: TransportId(transport.finish()),
         })
     }
 }
@@ -246,12 +243,6 @@ impl Service {
         let whole = self.timeouts.response;
         self.retries.per_try.map_or(whole, |per_try| per_try.min(whole))
     }
-}
-
-impl TransportId {
-    const PLAIN: Self = Self(0);
-    const PLAIN_HTTP2: Self = Self(1);
-    const FIRST: u64 = 2;
 }
 
 fn serving(listener: &weir_model::Listener, tickets: &Tickets) -> Result<Serving, SnapshotError> {

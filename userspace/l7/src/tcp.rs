@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use weir_balance::Outcome;
 use weir_net::client_hello;
 
 use crate::attempts::{Attempts, Wanted};
@@ -71,6 +72,10 @@ async fn pass(reactor: &Rc<Reactor>, arrived: Arrived, service: &Service) {
         }
     };
     backend.open.backend().count_request();
+    // That it was reached is all that is known of it here.
+    backend.watch.stop();
+    let latency = backend.watch.took();
+    attempts.tell(reactor, backend.open.backend(), Outcome::Success { latency });
     reactor.counters.relayed.add(1);
     let timer = reactor.timers.timer();
     let client = Half { stream, read: input };

@@ -1,5 +1,6 @@
 //! TLS towards backends.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use super::{Alpn, TlsError, certificate, provider};
 pub struct ClientConfig {
     pub(super) config: Arc<rustls::ClientConfig>,
     name: Option<ServerName<'static>>,
+    settings: u64,
 }
 
 impl ClientConfig {
@@ -25,6 +27,9 @@ impl ClientConfig {
     /// A file cannot be read, or what is in it cannot be used; the name is none.
     pub fn load(tls: &ClientTls, alpn: &[Alpn]) -> Result<Self, TlsError> {
         let provider = provider();
+        let mut settings = DefaultHasher::new();
+        tls.hash(&mut settings);
+        alpn.hash(&mut settings);
         let any = std::path::Path::new("");
         let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
@@ -33,13 +38,19 @@ impl ClientConfig {
             (_, false) => builder
                 .dangerous()
                 .with_custom_certificate_verifier(Arc::new(Unverified(Arc::clone(&provider)))),
-            (Some(path), true) => builder.with_root_certificates(certificate::authorities(path)?),
-            (None, true) => builder.with_root_certificates(of_the_system()?),
+            (path, true) => {
+                let roots = path.as_deref().map_or_else(of_the_system, certificate::authorities)?;
+                for root in &roots.roots {
+                    (&root.subject[..], &root.subject_public_key_info[..]).hash(&mut settings);
+                }
+                builder.with_root_certificates(roots)
+            }
         };
         let mut config = match &tls.certificate {
             None => builder.with_no_client_auth(),
             Some(files) => {
                 let certified = certificate::load(files, &provider)?;
+                certified.cert.hash(&mut settings);
                 let resolver = rustls::sign::SingleCertAndKey::from(certified);
                 builder.with_client_cert_resolver(Arc::new(resolver))
             }
@@ -49,7 +60,14 @@ impl ClientConfig {
             ServerName::try_from(name.clone())
                 .map_err(|_| TlsError::new("use server name", name.as_ref(), "is no DNS name"))
         });
-        Ok(Self { config: Arc::new(config), name: name.transpose()? })
+        Ok(Self { config: Arc::new(config), name: name.transpose()?, settings: settings.finish() })
+    }
+
+    /// The same number where the same is asked of backends and shown to them: what its files held is part
+    /// of that.
+    #[must_use]
+    pub fn settings(&self) -> u64 {
+        self.settings
     }
 
     /// What the certificate of the backend at that address must be for.

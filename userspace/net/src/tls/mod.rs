@@ -18,7 +18,7 @@ pub use server::{ServerConfig, Tickets};
 pub use stream::TlsStream;
 
 /// What a connection speaks above TLS, as ALPN names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Alpn {
     /// `http/1.1`; also where nothing was negotiated.
     Http1,

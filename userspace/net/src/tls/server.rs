@@ -13,7 +13,8 @@ use super::{Alpn, TlsError, certificate, provider};
 const TICKETS_PER_HANDSHAKE: usize = 1;
 
 /// The keys of session tickets, renewed every six hours by themselves. Shared by all reactors and kept
-/// over reloads, so that a client may come back to any of them.
+/// over reloads, so that a client may come back to any of them; listeners that ask for certificates have
+/// keys of their own.
 #[derive(Clone)]
 pub struct Tickets(Arc<dyn ProducesTickets>);
 
@@ -72,7 +73,15 @@ impl ServerConfig {
         config.alpn_protocols = alpn.iter().map(|alpn| alpn.name()).collect();
         // Tickets keep a session at the client: nothing grows here, nothing is locked.
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.ticketer = Arc::clone(&tickets.0);
+        config.ticketer = match &tls.client_ca {
+            None => Arc::clone(&tickets.0),
+            // Who comes with a ticket is not asked for a certificate: only what was given out here, to
+            // clients that these very authorities vouch for, may stand for one.
+            Some(path) => {
+                let own = Tickets::new();
+                own.map_err(|error| TlsError::new("make keys of tickets for", path, error))?.0
+            }
+        };
         config.send_tls13_tickets = TICKETS_PER_HANDSHAKE;
         // Clients list AES-256 first, and pay for it as we do.
         config.ignore_client_order = true;
