@@ -6,11 +6,12 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use weir_model::{Redirect, Respond, Route, ServiceProtocol};
+use weir_model::{HeaderEdits, Redirect, Respond, Route, ServiceProtocol};
 
 use crate::answer::{AnswerSide, Incoming, Passing};
 use crate::buffer::{Buffer, LARGE, MEDIUM, Vectors};
 use crate::connection::Arrived;
+use crate::counters::Counters;
 use crate::exchange;
 use crate::forwarded::{self, Asker, ClientSide, Outgoing, OwnAnswer};
 use crate::http1::request::RequestHead;
@@ -89,9 +90,7 @@ pub(crate) struct RequestSide<'a> {
 
 /// Serves a connection until it is closed.
 pub(crate) async fn serve(reactor: Rc<Reactor>, listener: Rc<Listener>, arrived: Arrived) {
-    if let Some(client) = Client::new(reactor, listener, arrived, None) {
-        run(client).await;
-    }
+    run(Client::new(reactor, listener, arrived, None)).await;
 }
 
 /// The same for a connection whose requests all go to one service, whatever routes say.
@@ -101,9 +100,7 @@ pub(crate) async fn serve_for(
     arrived: Arrived,
     service: usize,
 ) {
-    if let Some(client) = Client::new(reactor, listener, arrived, Some(service)) {
-        run(client).await;
-    }
+    run(Client::new(reactor, listener, arrived, Some(service))).await;
 }
 
 /// What an idle connection takes up is this future and the client, so whatever else is needed is only
@@ -129,15 +126,14 @@ pub(crate) async fn run(mut client: Box<Client>) {
 }
 
 impl Client {
-    /// A client whose connection has been accepted; `None` if its listener is gone.
+    /// A client whose connection has been accepted.
     pub(crate) fn new(
         reactor: Rc<Reactor>,
         listener: Rc<Listener>,
         Arrived { stream, side, input }: Arrived,
         mirrors: Option<usize>,
-    ) -> Option<Box<Self>> {
-        let policy = reactor.snapshot().listener(listener.configured)?.policy;
-        Some(Box::new(Self {
+    ) -> Box<Self> {
+        Box::new(Self {
             side,
             mirrors,
             timer: reactor.timers.timer(),
@@ -153,10 +149,15 @@ impl Client {
             sends_much: false,
             served: 0,
             reactor,
+            policy: listener.policy(),
             listener,
-            policy,
             stream,
-        }))
+        })
+    }
+
+    /// Where what becomes of requests counts; copies count as copies alone.
+    pub(crate) fn counters(&self) -> Option<&Counters> {
+        self.mirrors.is_none().then_some(&*self.reactor.counters)
     }
 
     /// The bytes of the current request's head.
@@ -172,9 +173,7 @@ impl Client {
             }
             self.lease_memory();
         }
-        if let Some(policy) = self.reactor.snapshot().listener(self.listener.configured) {
-            self.policy = policy.policy;
-        }
+        self.policy = self.listener.policy();
         self.timer.arm(self.policy.timeouts.header);
         match self.read_head().await {
             Ok(Some(length)) => {
@@ -349,13 +348,19 @@ impl Client {
 
     /// Answers a request ourselves: the only place where a refusal becomes bytes.
     pub(crate) async fn answer(&mut self, refusal: Refusal) -> Next {
-        self.reactor.counters.refused(refusal);
+        if let Some(counters) = self.counters() {
+            counters.refused(refusal);
+        }
         self.say(refusal.closes(), |asker, out| forwarded::append_refusal(refusal, asker, out))
             .await
     }
 
     /// Sends the client elsewhere.
-    pub(crate) async fn redirect(&mut self, redirect: &Redirect) -> Next {
+    pub(crate) async fn redirect(
+        &mut self,
+        redirect: &Redirect,
+        edits: Option<&HeaderEdits>,
+    ) -> Next {
         let asked = self.asked();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let query = match asked.query() {
@@ -369,17 +374,17 @@ impl Client {
             .replace("{path}", &text(asked.path()))
             .replace("{query}", &query);
         self.reactor.counters.own.add(1);
-        let fields = format!("location: {to}\r\n");
-        let answer =
-            OwnAnswer { status: redirect.status, content_type: TEXT, fields: &fields, body: b"" };
+        let (status, field) = (redirect.status, Some(("location", to.as_str())));
+        let answer = OwnAnswer { status, content_type: TEXT, field, body: b"", edits };
         self.say(false, |asker, out| forwarded::append_own(answer, asker, out)).await
     }
 
     /// Answers as a route says.
-    pub(crate) async fn respond(&mut self, respond: &Respond) -> Next {
+    pub(crate) async fn respond(&mut self, respond: &Respond, edits: Option<&HeaderEdits>) -> Next {
         self.reactor.counters.own.add(1);
-        let Respond { status, body, content_type } = respond;
-        let answer = OwnAnswer { status: *status, content_type, fields: "", body: body.as_bytes() };
+        let (status, body) = (respond.status, respond.body.as_bytes());
+        let content_type = &respond.content_type;
+        let answer = OwnAnswer { status, content_type, field: None, body, edits };
         self.say(false, |asker, out| forwarded::append_own(answer, asker, out)).await
     }
 

@@ -23,7 +23,6 @@ use crate::io::within;
 use crate::listener::Listener;
 use crate::pipe::{PipeEnd, pipe};
 use crate::reactor::Reactor;
-use crate::snapshot::Serving;
 use crate::stream::Stream;
 use crate::timers::Timer;
 use crate::websocket;
@@ -63,11 +62,8 @@ pub(super) async fn serve(
         state: State::Head(BytesMut::new(), HeadScan::default(), ResponseHead::default()),
     };
     let mut upload = Inflow::new(body, framing);
-    let policy = |serving: &Serving| serving.policy;
-    let Some(policy) = reactor.snapshot().listener(listener.configured).map(policy) else {
-        return End::Cut;
-    };
-    let mut patience = Patience::new(reactor.timers.timer(), policy.timeouts.write);
+    let timeouts = listener.policy().timeouts;
+    let mut patience = Patience::new(reactor.timers.timer(), timeouts.write);
     let shared = Rc::clone(&reactor);
     let arrived = Arrived { stream: Stream::Pipe(theirs), side, input };
     let mut exchange = pin!(client::serve(reactor, listener, arrived));
