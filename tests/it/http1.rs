@@ -321,10 +321,16 @@ fn an_answer_that_breaks_off_is_cut_and_not_completed() {
 
 #[test]
 fn an_early_answer_reaches_a_client_that_is_still_sending() {
-    let refusal = "HTTP/1.1 413 Content Too Large\r\ncontent-length: 3\r\n\r\nno\n";
-    let (_backend, _weir, mut client) = with_script(vec![answer(refusal)]);
-    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nbegin");
-    let response = client.response();
-    assert_eq!((response.status, response.text()), (413, "no\n".to_owned()));
-    assert!(client.is_closed(), "what is left of the request cannot be told from the next");
+    for body in [
+        "content-length: 3\r\n\r\nno\n",
+        "transfer-encoding: chunked\r\n\r\n3\r\nno\n\r\n0\r\n\r\n",
+    ] {
+        let refusal = format!("HTTP/1.1 413 Content Too Large\r\n{body}");
+        let (_backend, _weir, mut client) = with_script(vec![answer(&refusal)]);
+        client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nbegin");
+        let response = client.response();
+        assert_eq!((response.status, response.text()), (413, "no\n".to_owned()));
+        assert_eq!(response.header("connection"), Some("close"));
+        assert!(client.is_closed(), "what is left of the request cannot be told from the next");
+    }
 }

@@ -108,4 +108,12 @@ fn the_last_request_of_a_connection_says_so() {
     assert_eq!(client.get("/").header("connection"), None);
     assert_eq!(client.get("/").header("connection"), Some("close"));
     assert!(client.is_closed());
+    let backend = Backend::start("b");
+    let sections = balancer::with(&[backend.address], ", limits: { requests: 2 }", "");
+    let own = "routes: [{ name: own, paths: [/own], respond: { body: ours } }, ";
+    let weir = Balancer::start(&sections.replace("routes: [", own));
+    let mut client = Client::connect(weir.address("web"));
+    assert_eq!(client.get("/own").header("connection"), None);
+    assert_eq!(client.get("/own").header("connection"), Some("close"));
+    assert!(client.is_closed());
 }

@@ -70,6 +70,24 @@ fn a_bad_configuration_is_refused_and_the_old_one_stays() {
     }
 }
 
+/// Connections are accepted for their listener: what was begun there is served, though it is gone.
+#[test]
+fn a_connection_that_was_accepted_outlives_its_listener() {
+    let a = Backend::start("a");
+    let one = balancer::simple(&[a.address]);
+    let more = "listeners: [{ name: more, address: \"127.0.0.2:0\", proxy-protocol: true, \
+                protocols: [http1, http2] }, ";
+    let weir = Balancer::start(&one.replace("listeners: [", more));
+    let mut client = Client::connect(weir.address("more"));
+    client.send("PROXY TCP4 192.0.2.7 198.51.100.1 ");
+    weir.wait_until("it is accepted", |status| status["listeners"][0]["connections"] == 1);
+    weir.write(&one);
+    weir.ok(&["reload"]);
+    client.send("4000 443\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let response = client.response();
+    assert_eq!((response.status, response.header("connection")), (200, Some("close")));
+}
+
 #[test]
 fn listeners_come_and_go() {
     let a = Backend::start("a");

@@ -155,6 +155,39 @@ fn routes_answer_and_send_elsewhere() {
 }
 
 #[test]
+fn what_weir_writes_itself_can_be_changed_too() {
+    let (a, b) = (Backend::start("a"), Backend::start("b"));
+    let ours = "x-forwarded-for, x-forwarded-host, x-forwarded-port, x-request-id";
+    let remove =
+        format!("request-headers: {{ remove: [{ours}], set: {{ x-forwarded-proto: https }} }}");
+    let answers = "response-headers: { remove: [via, date], set: { x-by: us, content-type: a/b } }";
+    let weir = with_routes(
+        &a,
+        &b,
+        &[
+            &format!("{{ name: all, paths: [/headers], service: a, {remove}, {answers} }}"),
+            &format!("{{ name: own, paths: [/own], respond: {{ body: x }}, {answers} }}"),
+            &format!("{{ name: to, paths: [/to], redirect: {{ to: /headers }}, {answers} }}"),
+        ],
+    );
+    let mut client = Client::connect(weir.address("web"));
+    client.send("GET /headers HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.7\r\n\r\n");
+    let response = client.response();
+    assert_eq!(response.text(), "GET /headers\nhost: a\nx-forwarded-proto: https\n");
+    for response in [response, client.get("/own"), client.get("/to")] {
+        let all = |name: &str| {
+            let named = response.headers.iter().filter(|(known, _)| known == name);
+            named.map(|(_, value)| value.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!((all("via"), all("date")), (vec![], vec![]), "{response:?}");
+        assert_eq!(
+            (all("x-by"), all("content-type")),
+            (vec!["us".to_owned()], vec!["a/b".to_owned()])
+        );
+    }
+}
+
+#[test]
 fn requests_are_split_by_weight_and_clients_stay() {
     let (a, b) = (Backend::start("a"), Backend::start("b"));
     let parts = "split: [{ service: a, weight: 3 }, { service: b, weight: 1 }]";
@@ -201,6 +234,12 @@ fn copies_go_to_the_mirror_and_nobody_waits_for_it() {
     assert_eq!(client.get("/").status, 200);
     let total = weir.status()["requests"]["total"].as_u64();
     assert_eq!(total, Some(3), "copies are no requests of clients");
+    weir.wait_until("the copy has failed", |status| {
+        let upstreams = status["upstreams"].as_array().unwrap();
+        upstreams.iter().any(|upstream| upstream["backends"][0]["failures"] != 0)
+    });
+    let refused = &weir.status()["requests"]["refused"];
+    assert!(refused.as_array().unwrap().is_empty(), "nor are their failures: {refused}");
 }
 
 #[test]
@@ -212,6 +251,7 @@ fn explain_tells_what_serves_a_request_and_why() {
          \x20 - { name: canary, paths: [/x], headers: { x-canary: \"1\" }, respond: { body: c } }\n\
          \x20 - { name: posts, paths: [/x], methods: [POST], service: s }\n\
          \x20 - { name: rest, paths: [/x], service: s }\n\
+         \x20 - { name: only, paths: [\"= /x/only\"], service: s }\n\
          services: [{ name: s, url: \"http://127.0.0.1:1\" }]\n";
     std::fs::write(&path, text).unwrap();
     let explain = |arguments: &[&str]| {
@@ -228,6 +268,8 @@ fn explain_tells_what_serves_a_request_and_why() {
     assert!(found && text.contains("passed over  canary: headers: x-canary"), "{text}");
     assert!(text.contains("passed over  posts: methods: GET is none of them"), "{text}");
     assert!(text.contains("route        rest (by prefix)\naction       service s"), "{text}");
+    let (found, text, _) = explain(&["http://a.example//x/./only"]);
+    assert!(found && text.contains("route        only (by exact path)"), "{text}");
     let (found, text, _) = explain(&["http://a.example/x", "-H", "X-Canary: 1", "--json"]);
     let answer: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert!(found && answer["route"] == "canary" && answer["action"] == "answered with 200");

@@ -41,6 +41,27 @@ fn open_requests_are_answered_and_idle_connections_have_one_more() {
 }
 
 #[test]
+fn what_waits_to_be_accepted_is_answered() {
+    let backend = Backend::start("a");
+    let sections = balancer::simple(&[backend.address]) + "reactors: 1\n";
+    let mut weir = Balancer::start(&sections);
+    let address = weir.address("web");
+    weir.signal(Signal::SIGSTOP);
+    let clients = (0..400).map(|_| {
+        let mut client = Client::connect(address);
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        client
+    });
+    let clients: Vec<_> = clients.collect();
+    weir.signal(Signal::SIGTERM);
+    weir.signal(Signal::SIGCONT);
+    for mut client in clients {
+        assert_eq!(client.response().status, 200);
+    }
+    assert!(weir.wait(), "{}", weir.log());
+}
+
+#[test]
 fn patience_ends() {
     let (_backend, mut weir, mut busy) = with_open_request("drain-timeout: 200ms\n", 60_000);
     weir.ok(&["stop"]);

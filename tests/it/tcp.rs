@@ -10,10 +10,14 @@ use weir_tests::client::Client;
 use weir_tests::raw_backend::{RawBackend, Step};
 
 fn tcp(backend: SocketAddr, service: &str) -> Balancer {
-    Balancer::start(&format!(
-        "listeners: [{{ name: tcp, address: \"127.0.0.1:0\", protocols: [tcp], service: s }}]\n\
+    Balancer::start(&sections("127.0.0.1:0", backend, service))
+}
+
+fn sections(listens: &str, backend: SocketAddr, service: &str) -> String {
+    format!(
+        "listeners: [{{ name: tcp, address: \"{listens}\", protocols: [tcp], service: s }}]\n\
          services: [{{ name: s, url: \"http://{backend}\"{service} }}]\n"
-    ))
+    )
 }
 
 fn connect(weir: &Balancer, listener: &str) -> TcpStream {
@@ -65,6 +69,40 @@ fn a_backend_that_is_gone_closes_the_connection() {
 }
 
 #[test]
+fn what_backends_of_http2_are_sent_passes_as_it_comes() {
+    let backend = RawBackend::start(vec![vec![Step::ReadUntil(b"hello")]]);
+    let weir = tcp(backend.address, ", protocol: http2");
+    let mut client = connect(&weir, "tcp");
+    client.write_all(b"hello").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(backend.received(), b"hello");
+}
+
+#[test]
+fn a_backend_that_is_reached_again_is_not_left_out() {
+    let backend = Backend::start("b");
+    // Where nobody else listens.
+    let address = TcpListener::bind("127.0.0.3:0").unwrap().local_addr().unwrap();
+    let weir = Balancer::start(&format!(
+        "listeners: [{{ name: tcp, address: \"127.0.0.1:0\", protocols: [tcp], service: s }}]\n\
+         services: [{{ name: s, upstream: u }}]\n\
+         upstreams: [{{ name: u, targets: [{{ address: \"{address}\" }}, {{ address: \"{}\", \
+         priority: 1 }}], health: {{ passive: {{ consecutive-errors: 3, base-ejection: 1h }} }} }}]\n",
+        backend.address
+    ));
+    let from = |name: &str| {
+        let mut client = Client::connect(weir.address("tcp"));
+        assert_eq!(client.get("/").header("x-backend"), Some(name));
+    };
+    for _ in 0..2 {
+        from("b");
+        from("b");
+        let _back = Backend::start_at("back", address);
+        from("back");
+    }
+}
+
+#[test]
 fn silence_ends_it() {
     let backend = RawBackend::start(vec![vec![Step::ReadUntil(b"never")]]);
     let weir = tcp(backend.address, ", timeouts: { idle: 200ms }");
@@ -74,12 +112,16 @@ fn silence_ends_it() {
 
 #[test]
 fn backends_are_told_who_the_client_is() {
-    for version in ["v1", "v2"] {
+    for (version, listens) in
+        [("v1", "127.0.0.1:0"), ("v2", "127.0.0.1:0"), ("v1", "0.0.0.0:0"), ("v2", "[::]:0")]
+    {
         let backend = RawBackend::start(vec![vec![Step::ReadUntil(b"hello")]]);
-        let weir = tcp(backend.address, &format!(", proxy-protocol: {version}"));
-        let mut client = connect(&weir, "tcp");
+        let service = format!(", proxy-protocol: {version}");
+        let weir = Balancer::start(&sections(listens, backend.address, &service));
+        let port = weir.address("tcp").port();
+        let mut client = TcpStream::connect(("127.0.0.1", port)).unwrap();
         client.write_all(b"hello").unwrap();
-        let (us, them) = (client.local_addr().unwrap(), weir.address("tcp"));
+        let (us, them) = (client.local_addr().unwrap(), client.peer_addr().unwrap());
         client.shutdown(Shutdown::Write).unwrap();
         let received = backend.received();
         let mut expected = match version {

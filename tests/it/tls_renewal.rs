@@ -121,6 +121,27 @@ fn broken_files_leave_what_is_in_force() {
 }
 
 #[test]
+fn a_broken_file_keeps_no_other_from_being_renewed() {
+    let authority = Authority::new();
+    let (leaf, broken) = (authority.leaf("leaf", &[NAME]), authority.leaf("broken", &[NAME]));
+    let backend = Backend::start("b");
+    let keys = format!(", tls: {{ certificates: [{leaf}] }}");
+    let other = format!(
+        "listeners: [{{ name: other, address: \"127.0.0.2:0\", tls: {{ certificates: [{broken}] }} }}, "
+    );
+    let sections = balancer::with(&[backend.address], &keys, "").replace("listeners: [", &other);
+    let (weir, config) = (Balancer::start(&sections), client(&authority));
+    let before = broken.chain();
+    replace(&broken.cert, b"no certificate at all\n");
+    wait_for_log(&weir, "stay as they were: listener other: read certificate");
+    let next = authority.leaf("leaf", &[NAME]);
+    wait_for(&weir, &config, &next);
+    let shown = connect(weir.address("other"), NAME, &config).unwrap();
+    assert_eq!(shown.stream().conn.peer_certificates().unwrap(), before);
+    assert_eq!(weir.log().matches("listener other: read").count(), 1, "it is said once");
+}
+
+#[test]
 fn authorities_of_clients_are_renewed_too() {
     let (old, new) = (Authority::new(), Authority::new());
     let (known, next) = (old.leaf("known", &["c"]), new.leaf("next", &["c"]));

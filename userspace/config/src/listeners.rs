@@ -15,7 +15,8 @@ pub(crate) const KEYS: &[Key] = &[
     Key::new("address", "where it is bound (required)", "", "0.0.0.0:8000"),
     Key::new(
         "also",
-        "addresses and ports that it serves besides, without being bound to them; needs the kernel side",
+        "addresses and ports that it serves besides, without being bound to them; needs the kernel side; \
+         at most 128 of all listeners together",
         "none",
         "[\"203.0.113.0/24:80\", \"[2001:db8::]/64:8000-8099\"]",
     ),
@@ -83,6 +84,7 @@ pub(crate) fn read(
         nodes.iter().filter_map(|node| listener(node, services, mistakes)).collect();
     check_unique("listener", &named, mistakes);
     check_addresses(&named, mistakes);
+    check_also(&named, mistakes);
     named.into_iter().map(|named| named.value).collect()
 }
 
@@ -95,6 +97,17 @@ fn check_addresses(listeners: &[Named<Listener>], mistakes: &mut Mistakes) {
                 listener.value.address, first.name
             );
             mistakes.add(listener.at, message);
+        }
+    }
+}
+
+fn check_also(listeners: &[Named<Listener>], mistakes: &mut Mistakes) {
+    let mut count = 0;
+    for listener in listeners {
+        count += listener.value.also.len();
+        if count > Also::MAX {
+            let message = format!("more than {} `also` of all listeners together", Also::MAX);
+            return mistakes.add(listener.at, message);
         }
     }
 }
@@ -235,5 +248,27 @@ fn timeouts(listener: &Table<'_>, mistakes: &mut Mistakes) -> Timeouts {
         body: table.read("body", mistakes, value::timeout).unwrap_or(default.body),
         write: table.read("write", mistakes, value::timeout).unwrap_or(default.write),
         idle: table.read("idle", mistakes, value::timeout).unwrap_or(default.idle),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn listeners_have_so_many_others_together() {
+        let outcome = |counts: [usize; 2]| {
+            let listener = |(index, count): (usize, usize)| {
+                let also = vec!["\"203.0.113.0/24:80\""; count].join(", ");
+                format!("  - {{ name: l{index}, address: 127.0.0.1:{index}, also: [{also}] }}\n")
+            };
+            let listeners: String = (1..).zip(counts).map(listener).collect();
+            let text = format!("listeners:\n{listeners}");
+            let config = crate::parse(&text, &crate::ProcessEnvironment);
+            config
+                .err()
+                .map(|mistakes| mistakes.iter().map(ToString::to_string).collect::<String>())
+        };
+        assert_eq!(outcome([28, 100]), None);
+        let refused = outcome([28, 101]).unwrap();
+        assert!(refused.contains("3:5: more than 128 `also`"), "{refused}");
     }
 }

@@ -1,7 +1,7 @@
 //! The `routes:` section.
 
 use regex::RegexBuilder;
-use weir_model::{HostPattern, PathPattern, Route, Service};
+use weir_model::{Action, HostPattern, PathPattern, Route, Service};
 
 use crate::key::{Key, Named, Table, check_unique, unknown};
 use crate::mistake::Mistakes;
@@ -10,6 +10,9 @@ use crate::{actions, conditions, value};
 
 /// Bytes of a compiled regular expression: what bounds its memory.
 const REGEX_SIZE_MAX: usize = 1024 * 1024;
+
+/// Keys of routes that say what passes between a client and a service.
+const OF_SERVICES: [&str; 5] = ["strip-path", "rewrite", "request-headers", "mirror", "compress"];
 
 pub(crate) const ROUTES: &[Key] = &[
     Key::new("name", "unique among routes (required)", "", "orders"),
@@ -55,7 +58,10 @@ pub(crate) const ROUTES: &[Key] = &[
     Key::new("strip-path", "what matched of the path is left out", "false", "true"),
     Key::section("rewrite", "what changes on the way to the service"),
     Key::section("request-headers", "what becomes of the request's fields"),
-    Key::section("response-headers", "what becomes of the answer's fields"),
+    Key::section(
+        "response-headers",
+        "what becomes of the answer's fields, also of our own answers",
+    ),
     Key::section("mirror", "who gets a copy of requests"),
     Key::section("compress", "which answers are compressed (`{}` with the defaults)"),
 ];
@@ -87,6 +93,11 @@ fn route(
     let response_headers = actions::edits(&table, "response-headers", mistakes);
     let mirror = actions::mirror(&table, services, mistakes);
     let compress = actions::compress(&table, mistakes);
+    if matches!(action, Some(Action::Redirect(_) | Action::Respond(_))) {
+        for (key, node) in OF_SERVICES.iter().filter_map(|key| Some((key, table.get(key)?))) {
+            mistakes.add(node.at, format!("`{key}` is for routes that lead to a service"));
+        }
+    }
     let name = name?;
     let value = Route {
         name: name.clone(),

@@ -20,8 +20,8 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     Key::new(
         "hash-on",
-        "what consistent-hash and maglev go by: source (the client's address), path, consumer, or a \
-         map with one key",
+        "what consistent-hash and maglev go by: source (the client's address), path, or a map with \
+         one key",
         "source",
         "{ header: x-user }",
     ),

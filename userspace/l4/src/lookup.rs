@@ -18,6 +18,9 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/we
 
 const ATTEMPT: &str = "serve the addresses that listeners have in `also`";
 
+/// A configuration has no more than there is room for.
+const _: () = assert!(Also::MAX <= RULES_MAX as usize);
+
 /// The attached program. Dropping it detaches it.
 pub struct Lookup {
     _ebpf: Ebpf,
@@ -35,14 +38,10 @@ impl Lookup {
     /// is attached should be dropped afterwards: there may be several, so that nothing goes unserved.
     ///
     /// # Errors
-    /// The kernel refuses, or there are too many.
+    /// The kernel refuses.
     pub fn attach(mut served: Vec<(Also, Group)>) -> Result<Self, Error> {
         served.sort_by_key(|(also, _)| std::cmp::Reverse(also.cidr.length()));
         let error = |error: &(dyn std::error::Error + 'static)| Error::of(ATTEMPT, error);
-        if served.len() > RULES_MAX as usize {
-            let cause = format!("there are {}, and {RULES_MAX} at most", served.len());
-            return Err(Error::Kernel { attempt: ATTEMPT.to_owned(), cause });
-        }
         let mut ebpf = EbpfLoader::new().load(OBJECT).map_err(|cause| error(&cause))?;
         let rules = ebpf.map_mut("RULES").ok_or_else(|| missing("RULES"))?;
         let mut rules =

@@ -15,6 +15,7 @@ use crate::http1::response::ResponseHead;
 use crate::http1::scan::HeadScan;
 use crate::io::{IoError, Wait, fill, write};
 use crate::refusal::Refusal;
+use crate::request_body::Chunks;
 use crate::snapshot::Service;
 use crate::stream::Stream;
 use crate::timers::Timer;
@@ -124,7 +125,10 @@ pub(crate) async fn pass_on(
     let (encoding, varies) = encoding(side, incoming.response, head, &body);
     let encoder = encoding.and_then(|encoding| Encoder::new(encoding).ok());
     let encoding = encoding.filter(|_| encoder.is_some());
-    let ending = ending(&body, side.version, side.keep_alive, encoding.is_some());
+    // It will end before the request does, of which what is left cannot be told from the next one.
+    let is_early = !incoming.sent.get() && is_whole(&body, incoming);
+    let keep_alive = side.keep_alive && !is_early;
+    let ending = ending(&body, side.version, keep_alive, encoding.is_some());
     let ends_at_close = matches!(body, Body::UntilClose);
     let Passing { edits, cookie, .. } = side.passing;
     let dressing = Dressing { edits, cookie, encoding, varies };
@@ -155,6 +159,18 @@ pub(crate) async fn pass_on(
         backend_reusable: keep_alive && !ends_at_close && !switched && incoming.buffer.is_empty(),
         request_unread: false,
     })
+}
+
+/// Whether all of the answer was read already.
+fn is_whole(body: &Body, incoming: &Incoming<'_>) -> bool {
+    let behind = incoming.buffer.data().get(incoming.response.length..).unwrap_or_default();
+    match body {
+        Body::Length(size) => *size <= behind.len() as u64,
+        Body::Chunked(_) => {
+            matches!(Chunks::default().look(behind, u64::MAX), Ok(Some(_)))
+        }
+        Body::UntilClose => false,
+    }
 }
 
 /// What the answer is compressed with, and whether that depends on the client.

@@ -155,7 +155,8 @@ impl<'a> Attempts<'a> {
     ) -> Result<Kept, Refusal> {
         let service = self.service;
         let connecting = connect(service, backend.address(), self.client);
-        if service.protocol == ServiceProtocol::Http2 {
+        // What is only passed on needs all of a connection, whatever it speaks.
+        if service.protocol == ServiceProtocol::Http2 && self.pooled {
             let stream = reactor.backends.stream(reactor, service, key, connecting);
             let opened = timeout(service.timeouts.connect, stream).await;
             let stream = opened.unwrap_or(Err(Refusal::ConnectTimeout))?;

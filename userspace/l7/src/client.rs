@@ -6,11 +6,12 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use weir_model::{Redirect, Respond, Route, ServiceProtocol};
+use weir_model::{HeaderEdits, Redirect, Respond, Route, ServiceProtocol};
 
 use crate::answer::{AnswerSide, Incoming, Passing};
 use crate::buffer::{Buffer, LARGE, MEDIUM, SMALL, Vectors};
 use crate::connection::Arrived;
+use crate::counters::Counters;
 use crate::exchange;
 use crate::forwarded::{self, Asker, ClientSide, Outgoing, OwnAnswer};
 use crate::http1::request::RequestHead;
@@ -22,7 +23,7 @@ use crate::reactor::Reactor;
 use crate::refusal::Refusal;
 use crate::request_body::BodyPlace;
 use crate::route::Asked;
-use crate::snapshot::{ListenerPolicy, Routed, Service};
+use crate::snapshot::{Routed, Service, Serving};
 use crate::stream::Stream;
 use crate::timers::Timer;
 
@@ -39,7 +40,8 @@ const BLANK_LINES_MAX: usize = 1;
 pub(crate) struct Client {
     pub(crate) reactor: Rc<Reactor>,
     pub(crate) listener: Rc<Listener>,
-    pub(crate) policy: ListenerPolicy,
+    /// How the listener serves, as of the current request.
+    pub(crate) serving: Rc<Serving>,
     pub(crate) side: ClientSide,
     /// The requests are copies for the service of this index.
     pub(crate) mirrors: Option<usize>,
@@ -94,9 +96,7 @@ pub(crate) async fn serve_for(
     arrived: Arrived,
     service: usize,
 ) {
-    if let Some(client) = Client::new(reactor, listener, arrived, Some(service)) {
-        run(client).await;
-    }
+    run(Client::new(reactor, listener, arrived, Some(service))).await;
 }
 
 /// What an idle connection takes up is this future and the client, so whatever else is needed is only
@@ -122,15 +122,14 @@ pub(crate) async fn run(mut client: Box<Client>) {
 }
 
 impl Client {
-    /// A client whose connection has been accepted; `None` if its listener is gone.
+    /// A client whose connection has been accepted.
     pub(crate) fn new(
         reactor: Rc<Reactor>,
         listener: Rc<Listener>,
         Arrived { stream, side, input }: Arrived,
         mirrors: Option<usize>,
-    ) -> Option<Box<Self>> {
-        let policy = reactor.snapshot().listener(listener.configured)?.policy;
-        Some(Box::new(Self {
+    ) -> Box<Self> {
+        Box::new(Self {
             side,
             mirrors,
             timer: reactor.timers.timer(),
@@ -146,10 +145,15 @@ impl Client {
             sends_much: false,
             served: 0,
             reactor,
+            serving: listener.serving(),
             listener,
-            policy,
             stream,
-        }))
+        })
+    }
+
+    /// Where what becomes of requests counts; copies count as copies alone.
+    pub(crate) fn counters(&self) -> Option<&Counters> {
+        self.mirrors.is_none().then_some(&*self.reactor.counters)
     }
 
     /// The bytes of the current request's head.
@@ -165,14 +169,12 @@ impl Client {
             }
             self.lease_memory();
         }
-        if let Some(policy) = self.reactor.snapshot().listener(self.listener.configured) {
-            self.policy = policy.policy;
-        }
-        self.timer.arm(self.policy.timeouts.header);
+        self.serving = self.listener.serving();
+        self.timer.arm(self.serving.policy.timeouts.header);
         match self.read_head().await {
             Ok(Some(length)) => {
                 let head = self.input.data().get(..length).unwrap_or_default();
-                match self.request.parse(head, &self.policy.limits) {
+                match self.request.parse(head, &self.serving.policy.limits) {
                     Ok(()) => Arrival::Request,
                     Err(refusal) => Arrival::Refused(refusal),
                 }
@@ -185,7 +187,7 @@ impl Client {
     /// Holds no memory while a client thinks. False when there will be no request.
     async fn wait_for_first_byte(&mut self) -> bool {
         // A client that connects has something to say; one that was served may come back later.
-        let timeouts = &self.policy.timeouts;
+        let timeouts = &self.serving.policy.timeouts;
         self.timer.arm(if self.served == 0 { timeouts.header } else { timeouts.idle });
         let mut is_capped = false;
         poll_fn(|context| {
@@ -215,7 +217,7 @@ impl Client {
 
     /// The length of the head at the start of the input; `None` when the client closed.
     async fn read_head(&mut self) -> Result<Option<usize>, Refusal> {
-        let size_max = self.policy.limits.header_size;
+        let size_max = self.serving.policy.limits.header_size;
         let (mut scan, mut blank_lines) = (HeadScan::default(), 0);
         loop {
             match scan.end(self.input.data()) {
@@ -306,7 +308,7 @@ impl Client {
             out: &mut self.to_client,
             version: self.request.version,
             to_head_request: self.request.is_head,
-            write_timeout: self.policy.timeouts.write,
+            write_timeout: self.serving.policy.timeouts.write,
             keep_alive,
             began: &self.answer_began,
             passing: Passing::default(),
@@ -344,13 +346,19 @@ impl Client {
 
     /// Answers a request ourselves: the only place where a refusal becomes bytes.
     pub(crate) async fn answer(&mut self, refusal: Refusal) -> Next {
-        self.reactor.counters.refused(refusal);
+        if let Some(counters) = self.counters() {
+            counters.refused(refusal);
+        }
         self.say(refusal.closes(), |asker, out| forwarded::append_refusal(refusal, asker, out))
             .await
     }
 
     /// Sends the client elsewhere.
-    pub(crate) async fn redirect(&mut self, redirect: &Redirect) -> Next {
+    pub(crate) async fn redirect(
+        &mut self,
+        redirect: &Redirect,
+        edits: Option<&HeaderEdits>,
+    ) -> Next {
         let asked = self.asked();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let query = match asked.query() {
@@ -364,17 +372,17 @@ impl Client {
             .replace("{path}", &text(asked.path()))
             .replace("{query}", &query);
         self.reactor.counters.own.add(1);
-        let fields = format!("location: {to}\r\n");
-        let answer =
-            OwnAnswer { status: redirect.status, content_type: TEXT, fields: &fields, body: b"" };
+        let (status, field) = (redirect.status, Some(("location", to.as_str())));
+        let answer = OwnAnswer { status, content_type: TEXT, field, body: b"", edits };
         self.say(false, |asker, out| forwarded::append_own(answer, asker, out)).await
     }
 
     /// Answers as a route says.
-    pub(crate) async fn respond(&mut self, respond: &Respond) -> Next {
+    pub(crate) async fn respond(&mut self, respond: &Respond, edits: Option<&HeaderEdits>) -> Next {
         self.reactor.counters.own.add(1);
-        let Respond { status, body, content_type } = respond;
-        let answer = OwnAnswer { status: *status, content_type, fields: "", body: body.as_bytes() };
+        let (status, body) = (respond.status, respond.body.as_bytes());
+        let content_type = &respond.content_type;
+        let answer = OwnAnswer { status, content_type, field: None, body, edits };
         self.say(false, |asker, out| forwarded::append_own(answer, asker, out)).await
     }
 
@@ -390,7 +398,7 @@ impl Client {
             keep_alive,
         };
         append(asker, &mut self.to_client);
-        let wait = Wait::AtMost(self.policy.timeouts.write);
+        let wait = Wait::AtMost(self.serving.policy.timeouts.write);
         if write(&self.stream, &self.to_client, &[], &self.timer, wait).await.is_err() {
             return Next::Close;
         }
@@ -430,7 +438,8 @@ impl Client {
 
     /// Whether the current request is the last one of its connection, whatever the client wishes.
     fn is_last(&self) -> bool {
-        let is_spent = self.policy.limits.requests.is_some_and(|max| self.served + 1 >= max);
+        let is_spent =
+            self.serving.policy.limits.requests.is_some_and(|max| self.served + 1 >= max);
         is_spent || self.reactor.draining.get() || self.listener.closing.get()
     }
 

@@ -57,7 +57,7 @@ async fn begin(
     socket: Socket,
     ends: Ends,
 ) -> Option<Box<Client>> {
-    let serving = reactor.snapshot().listener(listener.configured).cloned()?;
+    let serving = listener.serving();
     let timer = reactor.timers.timer();
     timer.arm(serving.policy.timeouts.header);
     let mut arrived = match arrive(&reactor, socket, &serving, ends, &timer).await {
@@ -74,7 +74,7 @@ async fn begin(
             if speaks_http2(&mut arrived, (http1, http2), &timer).await.ok()? {
                 Box::pin(http2::serve(reactor, listener, arrived)).await;
             } else {
-                return Client::new(reactor, listener, arrived, None);
+                return Some(Client::new(reactor, listener, arrived, None));
             }
         }
     }

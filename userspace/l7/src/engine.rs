@@ -45,6 +45,8 @@ pub struct Engine {
     listeners: Mutex<Vec<BoundListener>>,
     /// Sockets of a process before this one, for the first plan.
     inherited: Mutex<Vec<ListenerSockets>>,
+    /// Of the plan in force.
+    snapshot: Mutex<Arc<Snapshot>>,
     bans: Bans,
     tickets: Tickets,
     started: Instant,
@@ -111,6 +113,7 @@ impl Engine {
             reactors: Vec::new(),
             listeners: Mutex::default(),
             inherited: Mutex::default(),
+            snapshot: Mutex::default(),
             bans,
             tickets,
             started,
@@ -205,6 +208,7 @@ impl Engine {
     /// Puts a plan in force. Ends when every reactor serves by it.
     pub async fn apply(&self, plan: Plan) {
         let Plan { snapshot, listeners, added, silent } = plan;
+        *lock(&self.snapshot) = Arc::clone(&snapshot);
         // Before the reactors close theirs: then nothing is left open that nobody accepts from.
         *self.bound() = listeners;
         lock(&self.inherited).clear();
@@ -259,6 +263,12 @@ impl Engine {
                 let _ = reactor.await;
             }
         }
+    }
+
+    /// What requests are served by.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&lock(&self.snapshot))
     }
 
     /// The listeners of the plan in force.

@@ -8,7 +8,7 @@ use std::task::Poll;
 use std::time::Instant;
 
 use weir_balance::RequestSlot;
-use weir_model::{Action, Route};
+use weir_model::{Action, HeaderEdits, Route};
 
 use crate::answer::{Answered, Passing, pass_on, read_final_head};
 use crate::attempts::{Attempts, BackendConnection, wait_for};
@@ -51,8 +51,8 @@ impl From<Refusal> for Failure {
 /// Serves the request whose head was read; tells what becomes of the connection.
 pub(crate) async fn serve(client: &mut Client) -> Next {
     let began = Instant::now();
-    if client.mirrors.is_none() {
-        client.reactor.counters.requests.add(1);
+    if let Some(counters) = client.counters() {
+        counters.requests.add(1);
     }
     let next = match forward(client).await {
         Ok(next) => next,
@@ -62,11 +62,15 @@ pub(crate) async fn serve(client: &mut Client) -> Next {
         }
         Err(Failure::TimedOut) => client.answer(Refusal::ResponseTimeout).await,
         Err(Failure::Cut) => {
-            client.reactor.counters.cut.add(1);
+            if let Some(counters) = client.counters() {
+                counters.cut.add(1);
+            }
             Next::Abort
         }
     };
-    client.reactor.counters.took(began.elapsed());
+    if let Some(counters) = client.counters() {
+        counters.took(began.elapsed());
+    }
     next
 }
 
@@ -80,8 +84,12 @@ async fn forward(client: &mut Client) -> Result<Next, Failure> {
         (Action::Forward(_), None) => {
             snapshot.service(routed.route, &client.asked(), reactor.draw())?
         }
-        (Action::Redirect(redirect), None) => return Ok(client.redirect(redirect).await),
-        (Action::Respond(respond), None) => return Ok(client.respond(respond).await),
+        (Action::Redirect(redirect), None) => {
+            return Ok(client.redirect(redirect, edits(routed.route)).await);
+        }
+        (Action::Respond(respond), None) => {
+            return Ok(client.respond(respond, edits(routed.route)).await);
+        }
     };
     client.gather(service).await?;
     if client.mirrors.is_none() {
@@ -212,9 +220,9 @@ async fn both_ways(
     attempts: &Attempts<'_>,
     backend: &BackendConnection,
 ) -> Result<Answered, Failure> {
-    let timeouts = client.policy.timeouts;
+    let timeouts = client.serving.policy.timeouts;
     let upload_timer = client.reactor.timers.timer();
-    let (body, size_max) = (client.request_body(), client.policy.limits.body_size);
+    let (body, size_max) = (client.request_body(), client.serving.policy.limits.body_size);
     let sent = Cell::new(false);
     client.timer.disarm();
     let cookie = wanted::cookie(service, attempts.wanted(), backend.open.backend());
@@ -286,7 +294,9 @@ fn finish(client: &mut Client, service: &Service, sent: Sent) -> Next {
     if client.reactor.waiting.get() > 0 {
         client.reactor.room.notify_one();
     }
-    client.reactor.counters.responded(answered.status);
+    if let Some(counters) = client.counters() {
+        counters.responded(answered.status);
+    }
     client.consume_request();
     match (answered.request_unread, answered.keep_alive) {
         (true, _) => Next::Linger,
@@ -317,6 +327,10 @@ fn passing<'a>(client: &Client, route: &'a Route) -> Passing<'a> {
         let fields = &client.request.fields;
         (compress, crate::compress::negotiate(compress, fields, client.head()))
     };
-    let edits = Some(&route.response_headers).filter(|edits| !edits.is_nothing());
-    Passing { edits, cookie: None, compress: route.compress.as_ref().map(negotiate) }
+    let compress = route.compress.as_ref().map(negotiate);
+    Passing { edits: edits(route), cookie: None, compress }
+}
+
+fn edits(route: &Route) -> Option<&HeaderEdits> {
+    Some(&route.response_headers).filter(|edits| !edits.is_nothing())
 }

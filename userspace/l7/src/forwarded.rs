@@ -19,7 +19,8 @@ use crate::snapshot::Routed;
 /// A client's request id is kept up to this length; a longer one is replaced by ours.
 const REQUEST_ID_SIZE_MAX: usize = 128;
 
-const RETRY_AFTER: &str = "retry-after: 1\r\n";
+const RETRY_AFTER: (&str, &str) = ("retry-after", "1");
+const VIA: &[u8] = b"1.1 weir";
 
 /// Who is at the client side of a connection, in the words of header fields.
 #[derive(Clone, Debug)]
@@ -42,6 +43,14 @@ impl ClientSide {
         let listener = format!("x-forwarded-proto: {proto}\r\nx-forwarded-port: {port}\r\n");
         let address = peer.ip().to_canonical().to_string().into();
         Self { address, peer, local, scheme, server_name: None, listener: listener.into() }
+    }
+
+    fn append_listener(&self, edits: Option<&HeaderEdits>, out: &mut Vec<u8>) {
+        if edits.is_none() {
+            return out.extend_from_slice(self.listener.as_bytes());
+        }
+        append_ours(edits, "x-forwarded-proto", self.scheme.name().as_bytes(), out);
+        append_ours(edits, "x-forwarded-port", self.local.port().to_string().as_bytes(), out);
     }
 
     /// Where the client is.
@@ -108,13 +117,13 @@ pub(crate) fn append_request(outgoing: Outgoing<'_>, out: &mut Vec<u8>) {
     if let Some(protocol) = request.upgrade {
         append_upgrade(protocol.get(head), out);
     }
-    append_forwarded_for(request, head, client, out);
-    out.extend_from_slice(client.listener.as_bytes());
-    out.extend_from_slice(b"x-forwarded-host: ");
-    out.extend_from_slice(host);
-    out.extend_from_slice(b"\r\nx-request-id: ");
-    out.extend_from_slice(id);
-    out.extend_from_slice(b"\r\n\r\n");
+    if keeps_ours(edits, "x-forwarded-for") {
+        append_forwarded_for(request, head, client, out);
+    }
+    client.append_listener(edits, out);
+    append_ours(edits, "x-forwarded-host", host, out);
+    append_ours(edits, "x-request-id", id, out);
+    out.extend_from_slice(b"\r\n");
 }
 
 fn append_target(target: &[u8], out: &mut Vec<u8>) {
@@ -152,6 +161,17 @@ fn append_new_target(
     };
     append_target(changed.as_bytes(), out);
     out.extend_from_slice(query);
+}
+
+/// Whether a field that we write is wanted: what a route sets stands in its place.
+fn keeps_ours(edits: Option<&HeaderEdits>, name: &str) -> bool {
+    edits.is_none_or(|edits| keeps(edits, name.as_bytes()))
+}
+
+fn append_ours(edits: Option<&HeaderEdits>, name: &str, value: &[u8], out: &mut Vec<u8>) {
+    if keeps_ours(edits, name) {
+        append_field(name, value, out);
+    }
 }
 
 /// Whether a field is left as it is.
@@ -311,7 +331,7 @@ pub(crate) fn append_response(
     if let Some(cookie) = cookie {
         append_field("set-cookie", cookie.as_bytes(), out);
     }
-    out.extend_from_slice(b"via: 1.1 weir\r\n");
+    append_ours(edits, "via", VIA, out);
     let is_chunked = matches!(ending.delivery, Delivery::Chunk | Delivery::EncodeChunked);
     if is_chunked {
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
@@ -349,9 +369,11 @@ pub(crate) struct Asker<'a> {
 pub(crate) struct OwnAnswer<'a> {
     pub(crate) status: u16,
     pub(crate) content_type: &'a str,
-    /// More fields, as lines.
-    pub(crate) fields: &'a str,
+    /// A field more, with its value.
+    pub(crate) field: Option<(&'a str, &'a str)>,
     pub(crate) body: &'a [u8],
+    /// What the route says; `None` is nothing.
+    pub(crate) edits: Option<&'a HeaderEdits>,
 }
 
 /// Appends the answer to a refused request: all of it.
@@ -361,26 +383,27 @@ pub(crate) fn append_refusal(refusal: Refusal, asker: Asker<'_>, out: &mut Vec<u
     let body = format!("{{\"message\":\"{}\",\"request_id\":\"{id}\"}}\n", refusal.message());
     let status = refusal.status();
     // Whoever is refused because there is no room is told when to come back.
-    let fields = if status == 503 { RETRY_AFTER } else { "" };
-    let answer =
-        OwnAnswer { status, content_type: "application/json", fields, body: body.as_bytes() };
-    append_own(answer, asker, out);
+    let field = (status == 503).then_some(RETRY_AFTER);
+    let (content_type, body) = ("application/json", body.as_bytes());
+    append_own(OwnAnswer { status, content_type, field, body, edits: None }, asker, out);
 }
 
 /// Appends an answer of ours: all of it.
 pub(crate) fn append_own(answer: OwnAnswer<'_>, asker: Asker<'_>, out: &mut Vec<u8>) {
-    let OwnAnswer { status, content_type, fields, body } = answer;
+    let OwnAnswer { status, content_type, field, body, edits } = answer;
     let date = httpdate::fmt_http_date(std::time::SystemTime::now());
     // Writing to a Vec cannot fail.
-    let _ = write!(
-        out,
-        "HTTP/1.1 {status} {}\r\ndate: {date}\r\nvia: 1.1 weir\r\n{fields}",
-        reason_phrase(status),
-    );
-    if !matches!(status, 204 | 304) {
-        let length = body.len();
-        let _ = write!(out, "content-type: {content_type}\r\ncontent-length: {length}\r\n");
+    let _ = write!(out, "HTTP/1.1 {status} {}\r\n", reason_phrase(status));
+    append_ours(edits, "date", date.as_bytes(), out);
+    append_ours(edits, "via", VIA, out);
+    if let Some((name, value)) = field {
+        append_ours(edits, name, value.as_bytes(), out);
     }
+    if !matches!(status, 204 | 304) {
+        append_ours(edits, "content-type", content_type.as_bytes(), out);
+        let _ = write!(out, "content-length: {}\r\n", body.len());
+    }
+    edits.into_iter().for_each(|edits| append_edits(edits, out));
     append_connection(asker.keep_alive, asker.version, out);
     out.extend_from_slice(b"\r\n");
     if !asker.is_head && !matches!(status, 204 | 304) {

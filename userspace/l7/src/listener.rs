@@ -1,6 +1,6 @@
 //! Accepting connections on one reactor's socket of a listener.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustix::net::{SocketFlags, acceptfrom_with};
@@ -19,6 +19,7 @@ use tokio::task::spawn_local;
 use crate::connection;
 use crate::reactor::Reactor;
 use crate::refusal::Refusal;
+use crate::snapshot::{ListenerPolicy, Serving};
 use crate::socket::Socket;
 
 /// How long to wait when the process is out of descriptors or memory.
@@ -45,17 +46,18 @@ impl Acceptor {
     fn poll_accept(&self, context: &mut Context<'_>) -> Poll<io::Result<(Socket, SocketAddr)>> {
         loop {
             ready!(self.0.poll_read_ready(context))?;
-            let accepted = self.0.try_io(Interest::READABLE, || {
-                let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-                let (accepted, peer) = acceptfrom_with(&self.0, flags)?;
-                let peer = SocketAddr::try_from(peer.ok_or(io::ErrorKind::AddrNotAvailable)?)?;
-                Ok((Socket::accepted(accepted), peer))
-            });
-            match accepted {
+            match self.0.try_io(Interest::READABLE, || self.accept()) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 accepted => return Poll::Ready(accepted),
             }
         }
+    }
+
+    fn accept(&self) -> io::Result<(Socket, SocketAddr)> {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let (accepted, peer) = acceptfrom_with(&self.0, flags)?;
+        let peer = SocketAddr::try_from(peer.ok_or(io::ErrorKind::AddrNotAvailable)?)?;
+        Ok((Socket::accepted(accepted), peer))
     }
 }
 
@@ -75,7 +77,6 @@ pub(crate) struct ListenerShared {
 /// One reactor's part in a listener.
 #[derive(Debug)]
 pub(crate) struct Listener {
-    pub(crate) configured: SocketAddr,
     pub(crate) bound: SocketAddr,
     /// The listener was removed, or the reactor drains: connections are closed after their current
     /// request, or their next one.
@@ -83,14 +84,29 @@ pub(crate) struct Listener {
     /// Until when, since the reactor started, a next request is waited for where it is closing. A client
     /// that sends one in the moment in which its connection is closed would see it fail.
     pub(crate) idle_until: Cell<Duration>,
+    /// How it serves; what it was last where it is closing.
+    serving: RefCell<Rc<Serving>>,
     shared: Arc<ListenerShared>,
 }
 
 impl Listener {
-    pub(crate) fn new(shared: Arc<ListenerShared>) -> Self {
-        let (configured, bound) = (shared.configured, shared.bound);
+    pub(crate) fn new(shared: Arc<ListenerShared>, serving: &Serving) -> Self {
+        let serving = RefCell::new(Rc::new(serving.clone()));
         let idle_until = Cell::new(Duration::MAX);
-        Self { configured, bound, closing: Cell::new(false), idle_until, shared }
+        Self { bound: shared.bound, closing: Cell::new(false), idle_until, serving, shared }
+    }
+
+    /// From now on it serves so.
+    pub(crate) fn follow(&self, serving: &Serving) {
+        *self.serving.borrow_mut() = Rc::new(serving.clone());
+    }
+
+    pub(crate) fn serving(&self) -> Rc<Serving> {
+        Rc::clone(&self.serving.borrow())
+    }
+
+    pub(crate) fn policy(&self) -> ListenerPolicy {
+        self.serving.borrow().policy
     }
 }
 
@@ -111,23 +127,25 @@ pub(crate) async fn accept(reactor: Rc<Reactor>, listener: Rc<Listener>, socket:
 
 /// Accepts what waits in the queue already: closing the socket would reset it.
 pub(crate) fn accept_rest(reactor: &Rc<Reactor>, listener: &Rc<Listener>, socket: &Acceptor) {
-    let mut context = Context::from_waker(Waker::noop());
-    while let Poll::Ready(Ok((accepted, peer))) = socket.poll_accept(&mut context) {
-        admit(reactor, listener, accepted, peer);
+    // Past the runtime, which lets a task have only so much at a time.
+    loop {
+        match socket.accept() {
+            Ok((accepted, peer)) => admit(reactor, listener, accepted, peer),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(_) => return,
+        }
     }
 }
 
 fn admit(reactor: &Rc<Reactor>, listener: &Rc<Listener>, socket: Socket, peer: SocketAddr) {
     reactor.counters.connections.add(1);
     let open = OpenConnection::new(reactor, listener);
-    let snapshot = reactor.snapshot();
-    let max =
-        snapshot.listener(listener.configured).map(|serving| serving.policy.limits.connections);
-    if max.is_some_and(|max| open.count > max) {
+    if open.count > listener.policy().limits.connections {
         reactor.counters.refused(Refusal::TooManyConnections);
         return;
     }
-    let local = match listener.shared.serves_others.load(Ordering::Relaxed) {
+    let is_any = listener.bound.ip().is_unspecified();
+    let local = match is_any || listener.shared.serves_others.load(Ordering::Relaxed) {
         true => socket.local_addr().unwrap_or(listener.bound),
         false => listener.bound,
     };

@@ -17,6 +17,8 @@ use crate::stream::Stream;
 
 /// Copies on their way from one reactor; above that none are made.
 const UNDER_WAY_MAX: usize = 1024;
+/// Bytes that the requests among them take up.
+const UNDER_WAY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Sends a copy where the route asks for one. A request whose body is still on its way is not copied:
 /// `buffer-request` gathers bodies.
@@ -30,14 +32,18 @@ pub(crate) fn copy(client: &Client, snapshot: &Snapshot, route: &Route) {
         return reactor.counters.not_mirrored.add(1);
     };
     let is_known = snapshot.service_at(mirror.service).is_some();
-    if !is_known || reactor.mirroring.get() >= UNDER_WAY_MAX || client.request.upgrade.is_some() {
+    let bytes = client.input.data().get(..client.request.length + size).unwrap_or_default();
+    let (copies, held) = (reactor.mirroring.get(), reactor.mirroring_bytes.get() + bytes.len());
+    let has_room = copies < UNDER_WAY_MAX && held <= UNDER_WAY_BYTES_MAX;
+    if !is_known || !has_room || client.request.upgrade.is_some() {
         return reactor.counters.not_mirrored.add(1);
     }
-    let bytes = client.input.data().get(..client.request.length + size).unwrap_or_default();
     let mut input = reactor.buffers.buffer();
     input.extend(bytes);
     reactor.counters.mirrored.add(1);
-    reactor.mirroring.set(reactor.mirroring.get() + 1);
+    let size = bytes.len();
+    reactor.mirroring.set(copies + 1);
+    reactor.mirroring_bytes.set(held);
     let (ours, theirs) = pipe();
     let arrived = Arrived { stream: Stream::Pipe(theirs), side: client.side.clone(), input };
     let (reactor, listener) = (Rc::clone(reactor), Rc::clone(&client.listener));
@@ -56,5 +62,6 @@ pub(crate) fn copy(client: &Client, snapshot: &Snapshot, route: &Route) {
         })
         .await;
         shared.mirroring.set(shared.mirroring.get() - 1);
+        shared.mirroring_bytes.set(shared.mirroring_bytes.get() - size);
     });
 }

@@ -60,8 +60,9 @@ pub(crate) struct Reactor {
     pub(crate) open: Cell<usize>,
     /// Requests that wait for a place.
     pub(crate) waiting: Cell<usize>,
-    /// Copies of requests on their way.
+    /// Copies of requests on their way, and the memory that they take up.
     pub(crate) mirroring: Cell<usize>,
+    pub(crate) mirroring_bytes: Cell<usize>,
     /// Told when a request was answered that held a place.
     pub(crate) room: Notify,
     /// Told when `open` becomes 0.
@@ -105,6 +106,7 @@ impl Reactor {
             open: Cell::new(0),
             waiting: Cell::new(0),
             mirroring: Cell::new(0),
+            mirroring_bytes: Cell::new(0),
             room: Notify::new(),
             idle: Notify::new(),
             random: Cell::new(seed),
@@ -219,9 +221,11 @@ struct Accepting {
 impl Listening {
     fn add(&mut self, reactor: &Rc<Reactor>, NewSocket { shared, socket }: NewSocket) {
         let configured = shared.configured;
+        let snapshot = reactor.snapshot();
+        let Some(serving) = snapshot.listener(configured) else { return };
         match Acceptor::new(socket) {
             Ok(socket) => {
-                let (listener, socket) = (Rc::new(Listener::new(shared)), Rc::new(socket));
+                let (listener, socket) = (Rc::new(Listener::new(shared, serving)), Rc::new(socket));
                 let accept =
                     listener::accept(Rc::clone(reactor), Rc::clone(&listener), Rc::clone(&socket));
                 let task = spawn_local(accept);
@@ -232,13 +236,16 @@ impl Listening {
         }
     }
 
-    /// Sets on sockets what the snapshot asks of them.
+    /// Sets on listeners and their sockets what the snapshot asks of them.
     fn follow(&self, reactor: &Reactor) {
         let snapshot = reactor.snapshot();
         for (&configured, accepting) in &self.0 {
             let Some(serving) = snapshot.listener(configured) else { continue };
             let is_first = serving.is_client_first();
-            accepting.iter().for_each(|accepting| accepting.socket.expect_words(is_first));
+            for Accepting { listener, socket, .. } in accepting {
+                listener.follow(serving);
+                socket.expect_words(is_first);
+            }
         }
     }
 

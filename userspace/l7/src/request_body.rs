@@ -26,7 +26,7 @@ impl Client {
     pub(crate) fn find_body(&mut self) -> Result<(), Refusal> {
         // Until it is found: an answer of ours then closes the connection.
         self.body = BodyPlace::Streaming;
-        self.body = self.locate_body()?;
+        self.body = self.locate_body(&mut Chunks::default())?;
         let whole = match self.request.body {
             BodyLength::Bytes(size) => usize::try_from(size).unwrap_or(usize::MAX),
             BodyLength::None | BodyLength::Chunked => 0,
@@ -34,7 +34,7 @@ impl Client {
         let whole = whole.saturating_add(self.request.length);
         self.sends_much = (SMALL + 1..=LARGE).contains(&whole);
         if self.body == BodyPlace::Streaming && self.sends_much && self.read_ahead(whole) {
-            self.body = self.locate_body()?;
+            self.body = self.locate_body(&mut Chunks::default())?;
         }
         Ok(())
     }
@@ -69,10 +69,11 @@ impl Client {
         }
     }
 
-    /// Finds out whether the whole body is at hand, and refuses one that is too large.
-    fn locate_body(&self) -> Result<BodyPlace, Refusal> {
+    /// Finds out whether the whole body is at hand, and refuses one that is too large; `chunks` is how far it
+    /// was looked at before.
+    fn locate_body(&self, chunks: &mut Chunks) -> Result<BodyPlace, Refusal> {
         let behind = self.input.data().get(self.request.length..).unwrap_or_default();
-        let size_max = self.policy.limits.body_size.unwrap_or(u64::MAX);
+        let size_max = self.serving.policy.limits.body_size.unwrap_or(u64::MAX);
         Ok(match self.request.body {
             BodyLength::None => BodyPlace::Whole(0),
             BodyLength::Bytes(size) if size > size_max => return Err(Refusal::BodyTooLarge),
@@ -80,7 +81,7 @@ impl Client {
                 Ok(size) if size <= behind.len() => BodyPlace::Whole(size),
                 _ => BodyPlace::Streaming,
             },
-            BodyLength::Chunked => match whole_chunked(behind, size_max)? {
+            BodyLength::Chunked => match chunks.look(behind, size_max)? {
                 Some(size) => BodyPlace::Whole(size),
                 None => BodyPlace::Streaming,
             },
@@ -106,6 +107,7 @@ impl Client {
             BodyLength::None => false,
         };
         let max = usize::try_from(max).unwrap_or(usize::MAX).saturating_add(self.request.length);
+        let mut chunks = Chunks::default();
         while self.body == BodyPlace::Streaming && fits && !self.request.expects_continue {
             let held = self.input.data().len();
             if held >= max {
@@ -114,33 +116,68 @@ impl Client {
             if held == self.input.capacity() {
                 self.input.grow((held * 2).min(max).max(held + 1));
             }
-            let wait = Wait::AtMost(self.policy.timeouts.body);
+            let wait = Wait::AtMost(self.serving.policy.timeouts.body);
             match read(&self.stream, self.input.space(), &self.timer, wait).await {
                 Ok(0) => return Err(Failure::Cut),
                 Ok(count) => self.input.filled(count),
                 Err(IoError::TimedOut) => return Err(Refusal::BodyTimeout.into()),
                 Err(_) => return Err(Failure::Cut),
             }
-            self.body = self.locate_body()?;
+            self.body = self.locate_body(&mut chunks)?;
         }
         Ok(())
     }
 }
 
-/// The length of a chunked body that is there in whole; `None` if it is not.
-fn whole_chunked(bytes: &[u8], size_max: u64) -> Result<Option<usize>, Refusal> {
-    let (mut body, mut used, mut content) = (Chunked::default(), 0, 0u64);
-    loop {
-        match body.next(bytes.get(used..).unwrap_or_default()) {
-            Ok(Piece::Data(count)) => {
-                used += count;
-                content += count as u64;
+/// How far a chunked body was looked at that comes piece by piece: no byte is looked at twice.
+#[derive(Debug, Default)]
+pub(crate) struct Chunks {
+    body: Chunked,
+    used: usize,
+    content: u64,
+}
+
+impl Chunks {
+    /// The length of the body that `bytes` begin with, of which there were fewer before; `None` where there
+    /// is more to come.
+    pub(crate) fn look(&mut self, bytes: &[u8], size_max: u64) -> Result<Option<usize>, Refusal> {
+        loop {
+            match self.body.next(bytes.get(self.used..).unwrap_or_default()) {
+                Ok(Piece::Data(count)) => {
+                    self.used += count;
+                    self.content += count as u64;
+                    if self.content > size_max {
+                        return Err(Refusal::BodyTooLarge);
+                    }
+                }
+                Ok(Piece::Framing(count)) => self.used += count,
+                Ok(Piece::End) => return Ok(Some(self.used)),
+                Ok(Piece::Incomplete) => return Ok(None),
+                Err(Malformed(how)) => return Err(Refusal::BadRequest(how)),
             }
-            Ok(Piece::Framing(count)) => used += count,
-            Ok(Piece::End) if content <= size_max => return Ok(Some(used)),
-            Ok(Piece::End) => return Err(Refusal::BodyTooLarge),
-            Ok(Piece::Incomplete) => return Ok(None),
-            Err(Malformed(how)) => return Err(Refusal::BadRequest(how)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunked_body_is_looked_at_once_however_it_comes() {
+        let bytes = b"5;a=b\r\nhello\r\nA\r\n, the rest\r\n0\r\nX: y\r\n\r\nGET /next";
+        let end = bytes.len() - b"GET /next".len();
+        for step in 1..=bytes.len() {
+            let (mut chunks, mut before) = (Chunks::default(), 0);
+            let mut there = (0..=bytes.len()).step_by(step).chain([bytes.len()]);
+            let found = there.find_map(|there| {
+                let found = chunks.look(&bytes[..there], 15).unwrap();
+                assert!(chunks.used >= before);
+                before = chunks.used;
+                found
+            });
+            assert_eq!(found, Some(end), "in steps of {step}");
+            assert_eq!(Chunks::default().look(bytes, 14), Err(Refusal::BodyTooLarge));
         }
     }
 }

@@ -106,17 +106,37 @@ impl Snapshot {
         upstreams: &[Arc<Upstream>],
         tickets: &Tickets,
     ) -> Result<Self, SnapshotError> {
-        let services = config.services.iter().filter_map(|service| {
-            let upstream = Arc::clone(upstreams.get(service.upstream)?);
-            Some(Service::new(service, upstream))
-        });
-        let listeners = config.listeners.iter().map(|listener| serving(listener, tickets));
-        Ok(Self {
-            table: RouteTable::new(&config.routes)?,
-            routes: config.routes.clone(),
-            services: services.collect::<Result<_, _>>()?,
-            listeners: listeners.collect::<Result<_, _>>()?,
-        })
+        // There is nothing that could stand in for what cannot be used.
+        Self::default().renewed(config, upstreams, tickets).map(|(snapshot, _)| snapshot)
+    }
+
+    /// The same for a configuration that is in force, with what its files hold now. Where something cannot
+    /// be used, what was read before stands in for it; says why.
+    ///
+    /// # Errors
+    /// There was nothing before.
+    pub fn renewed(
+        &self,
+        config: &Config,
+        upstreams: &[Arc<Upstream>],
+        tickets: &Tickets,
+    ) -> Result<(Self, Vec<SnapshotError>), SnapshotError> {
+        let mut unusable = Vec::new();
+        let mut services = Vec::new();
+        for (index, service) in config.services.iter().enumerate() {
+            let Some(upstream) = upstreams.get(service.upstream) else { continue };
+            let before = self.services.get(index).map(|before| before.tls.clone());
+            let tls = stand_in(client_tls(service), before, &mut unusable)?;
+            services.push(Service::new(service, Arc::clone(upstream), tls));
+        }
+        let mut listeners = Vec::new();
+        for listener in &config.listeners {
+            let before = self.listener(listener.address).map(|before| before.tls.clone());
+            let tls = stand_in(server_tls(listener, tickets), before, &mut unusable)?;
+            listeners.push(serving(listener, tls));
+        }
+        let table = RouteTable::new(&config.routes)?;
+        Ok((Self { table, routes: config.routes.clone(), services, listeners }, unusable))
     }
 
     /// The route that a request matches.
@@ -205,24 +225,46 @@ fn part_of(split: &Split, asked: &Asked<'_>, random: u64) -> usize {
     *only
 }
 
+/// What was read, or what was before.
+fn stand_in<T>(
+    read: Result<T, SnapshotError>,
+    before: Option<T>,
+    unusable: &mut Vec<SnapshotError>,
+) -> Result<T, SnapshotError> {
+    match (read, before) {
+        (Err(error), Some(before)) => {
+            unusable.push(error);
+            Ok(before)
+        }
+        (read, _) => read,
+    }
+}
+
+fn client_tls(service: &weir_model::Service) -> Result<Option<ClientConfig>, SnapshotError> {
+    let alpn = match service.protocol {
+        ServiceProtocol::Http1 => Alpn::Http1,
+        ServiceProtocol::Http2 => Alpn::Http2,
+    };
+    let tls = service.tls.as_ref().map(|tls| {
+        ClientConfig::load(tls, &[alpn]).map_err(|source| SnapshotError::Tls {
+            what: "service",
+            name: service.name.clone(),
+            source,
+        })
+    });
+    tls.transpose()
+}
+
 impl Service {
-    fn new(service: &weir_model::Service, upstream: Arc<Upstream>) -> Result<Self, SnapshotError> {
-        let alpn = match service.protocol {
-            ServiceProtocol::Http1 => Alpn::Http1,
-            ServiceProtocol::Http2 => Alpn::Http2,
-        };
-        let tls = service.tls.as_ref().map(|tls| {
-            ClientConfig::load(tls, &[alpn]).map_err(|source| SnapshotError::Tls {
-                what: "service",
-                name: service.name.clone(),
-                source,
-            })
-        });
-        let tls: Option<ClientConfig> = tls.transpose()?;
+    fn new(
+        service: &weir_model::Service,
+        upstream: Arc<Upstream>,
+        tls: Option<ClientConfig>,
+    ) -> Self {
         let mut transport = DefaultHasher::new();
         let tls_settings = tls.as_ref().map(ClientConfig::settings);
         (service.protocol, service.proxy_protocol, tls_settings).hash(&mut transport);
-        Ok(Self {
+        Self {
             upstream,
             protocol: service.protocol,
             tls,
@@ -233,7 +275,7 @@ impl Service {
             hedge: service.hedge,
             buffer_request: service.buffer_request,
             transport: TransportId(transport.finish()),
-        })
+        }
     }
 }
 
@@ -245,7 +287,10 @@ impl Service {
     }
 }
 
-fn serving(listener: &weir_model::Listener, tickets: &Tickets) -> Result<Serving, SnapshotError> {
+fn server_tls(
+    listener: &weir_model::Listener,
+    tickets: &Tickets,
+) -> Result<Option<ServerConfig>, SnapshotError> {
     let alpn = match listener.serves {
         Serves::Http { http1: true, http2: true } => &[Alpn::Http2, Alpn::Http1][..],
         Serves::Http { http2: true, .. } => &[Alpn::Http2],
@@ -259,15 +304,14 @@ fn serving(listener: &weir_model::Listener, tickets: &Tickets) -> Result<Serving
             source,
         })
     });
+    tls.transpose()
+}
+
+fn serving(listener: &weir_model::Listener, tls: Option<ServerConfig>) -> Serving {
     let policy = ListenerPolicy {
         address: listener.address,
         limits: listener.limits,
         timeouts: listener.timeouts,
     };
-    Ok(Serving {
-        policy,
-        serves: listener.serves,
-        tls: tls.transpose()?,
-        proxy_protocol: listener.proxy_protocol,
-    })
+    Serving { policy, serves: listener.serves, tls, proxy_protocol: listener.proxy_protocol }
 }

@@ -17,8 +17,6 @@ pub(crate) fn of(service: &Service, asked: &Asked<'_>) -> Wanted {
         HashOn::Header(name) => asked.header(name).next().map(weir_balance::hash),
         HashOn::Cookie(name) => asked.cookie(name).next().map(weir_balance::hash),
         HashOn::Query(name) => asked.parameter(name).next().map(|value| weir_balance::hash(&value)),
-        // Nobody has been authenticated.
-        HashOn::Consumer => None,
     };
     let token = |value: &[u8]| u64::from_str_radix(std::str::from_utf8(value).ok()?, 16).ok();
     let sticky = policy.sticky.as_ref();

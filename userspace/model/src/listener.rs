@@ -38,6 +38,11 @@ pub struct Also {
     pub last_port: NonZeroU16,
 }
 
+impl Also {
+    /// How many all listeners together may have: the kernel's side looks at one after the other.
+    pub const MAX: usize = 128;
+}
+
 /// What a listener speaks with its clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Serves {

@@ -134,8 +134,6 @@ pub enum HashOn {
     Source,
     /// The path without its query.
     Path,
-    /// The authenticated consumer.
-    Consumer,
     /// The value of a header, by its name in lower case.
     Header(String),
     /// The value of a cookie.
@@ -146,8 +144,7 @@ pub enum HashOn {
 
 impl HashOn {
     /// Those that are a word, with the word.
-    pub const NAMES: [(&'static str, Self); 3] =
-        [("source", Self::Source), ("path", Self::Path), ("consumer", Self::Consumer)];
+    pub const NAMES: [(&'static str, Self); 2] = [("source", Self::Source), ("path", Self::Path)];
 }
 
 /// `sticky:` of an upstream: a cookie names the backend that a client stays with.

@@ -92,9 +92,8 @@ impl Lanes {
             side: self.side.clone(),
             input: reactor.buffers.buffer_of(TINY),
         };
-        if let Some(client) = Client::new(reactor, listener, arrived, None) {
-            spawn_local(async move { lane.run(client).await });
-        }
+        let client = Client::new(reactor, listener, arrived, None);
+        spawn_local(async move { lane.run(client).await });
     }
 }
 

@@ -32,9 +32,7 @@ const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves a connection until it is closed.
 pub(crate) async fn serve(reactor: Rc<Reactor>, listener: Rc<Listener>, arrived: Arrived) {
-    let Some(policy) = reactor.snapshot().listener(listener.configured).map(|it| it.policy) else {
-        return;
-    };
+    let policy = listener.policy();
     let Arrived { stream, side, input } = arrived;
     let timer = reactor.timers.timer();
     timer.arm(policy.timeouts.header);

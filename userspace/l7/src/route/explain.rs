@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use weir_model::{Limits, Route};
 
-use super::{Asked, Matched, RouteTable};
+use super::{Asked, Matched, RouteTable, normal_path};
 use crate::http1::request::RequestHead;
 use crate::refusal::Refusal;
 
@@ -68,7 +68,7 @@ impl RouteTable {
 }
 
 fn is_prefix(routes: &[Route], route: usize, asked: &Asked<'_>) -> bool {
-    let path = String::from_utf8_lossy(asked.path());
+    let path = str::from_utf8(asked.path()).ok().and_then(normal_path).unwrap_or_default();
     let exact = weir_model::PathPattern::Exact(path.into_owned());
     routes.get(route).is_some_and(|route| !route.paths.contains(&exact))
 }

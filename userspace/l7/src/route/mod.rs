@@ -2,9 +2,10 @@
 //!
 //! Hosts are tried from the most specific: exact, then the longest `*.` suffix, then routes without
 //! hosts. Within a host, paths: exact, then regular expressions in the order of the file, then the
-//! longest prefix. Of routes with the same host and path, those with more conditions (methods, headers,
-//! query, cookies, sources, snis, share) come first, then the order of the file. Where nothing of a
-//! path holds, the next path is tried, and where nothing of a host does, the next host.
+//! longest prefix. Of routes with the same host and path (the same expression), those with more
+//! conditions (methods, headers, query, cookies, sources, snis, share) come first, then the order of the
+//! file. Where nothing of a path holds, the next path is tried, and where nothing of a host does, the
+//! next host.
 
 mod asked;
 mod conditions;
@@ -164,6 +165,13 @@ impl Paths {
         for candidates in lists.chain(self.below.values_mut()) {
             candidates.sort_by_key(|&index| (Reverse(count(index)), index));
         }
+        let mut places = HashMap::new();
+        for (place, (regex, _)) in self.regexes.iter().enumerate() {
+            places.entry(regex.as_str().to_owned()).or_insert(place);
+        }
+        // Those of the same path stand where the first of them does.
+        let place = |regex: &Regex| places.get(regex.as_str()).copied();
+        self.regexes.sort_by_key(|(regex, index)| (place(regex), Reverse(count(*index)), *index));
     }
 
     fn find(&self, path: &str, holds: &mut impl FnMut(usize) -> bool) -> Option<Found<'_>> {
@@ -295,6 +303,12 @@ mod tests {
             ("/..", None),
             ("/../admin", None),
             ("/public/%2fadmin", Some(0)),
+            ("//admin", Some(1)),
+            ("//admin/", Some(1)),
+            ("/%2e//admin//x", Some(1)),
+            ("/public//../admin", Some(1)),
+            ("//public//", Some(0)),
+            ("//", None),
             ("/public/%", Some(0)),
             ("/public/%zz", Some(0)),
         ] {
@@ -342,6 +356,24 @@ mod tests {
             ("/y", "x-version: 2\r\n", 6),
         ] {
             assert_eq!(find(&table, "a", target, fields), Some(expected), "{target} {fields:?}");
+        }
+    }
+
+    #[test]
+    fn regular_expressions_keep_their_order_and_more_conditions_come_first_where_they_are_the_same()
+    {
+        let mut narrow = route(2, &[], &["~ ^/x"]);
+        narrow.conditions.headers =
+            vec![("x-canary".to_owned(), weir_model::ValuePattern::Present)];
+        let first = route(0, &[], &["~ ^/x/first"]);
+        let routes = [first, route(1, &[], &["~ ^/x"]), narrow, route(3, &[], &["~ ^/x/last"])];
+        let table = RouteTable::new(&routes).unwrap();
+        for (target, fields, expected) in [
+            ("/x/first", "x-canary: 1\r\n", 0),
+            ("/x/last", "", 1),
+            ("/x/last", "x-canary: 1\r\n", 2),
+        ] {
+            assert_eq!(find(&table, "a", target, fields), Some(expected), "{target} {fields}");
         }
     }
 

@@ -17,10 +17,11 @@ pub(super) fn host_name(host: &[u8]) -> Option<Cow<'_, str>> {
 }
 
 /// The path as a backend is likely to understand it: escapes of characters that need none decoded,
-/// `.` and `..` resolved; `None` where `..` leads above the root. Routes are matched against this,
+/// slashes in a row taken for one, `.` and `..` resolved; `None` where `..` leads above the root. Routes are matched against this,
 /// or `/public/%2e%2e/admin` would go where `/public` goes; what is forwarded stays as it was sent.
 pub(crate) fn normal_path(path: &str) -> Option<Cow<'_, str>> {
-    if !(path.contains('%') || path.contains("/.")) {
+    let is_detour = |pair: &[u8]| matches!(pair, [b'/', b'/' | b'.'] | [_, b'%']);
+    if !path.as_bytes().windows(2).any(is_detour) {
         return Some(Cow::Borrowed(path));
     }
     let decoded = decode_unreserved(path);
@@ -37,6 +38,7 @@ pub(crate) fn normal_path(path: &str) -> Option<Cow<'_, str>> {
                     segments.push("");
                 }
             }
+            "" if !last => {}
             _ => segments.push(segment),
         }
     }

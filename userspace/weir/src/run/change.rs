@@ -12,7 +12,9 @@ use weir_l4::{Configured, Kernel, List};
 use weir_l7::{Engine, Plan, Snapshot};
 use weir_model::{BanFile, Cidr, Config, KernelMode};
 
-use super::{Main, certificates, config, files::Watched, lists, notify, select, vips};
+use super::certificates::Certificates;
+use super::vips::Detours;
+use super::{Main, config, files::Watched, lists, notify, select, vips};
 
 /// Reads the configuration again and puts it in force, or says why not and changes nothing.
 pub(crate) async fn reload(main: &mut Main) -> Result<Done, String> {
@@ -43,7 +45,12 @@ async fn try_reload(main: &mut Main) -> Result<()> {
     warn_of_what_needs_a_restart(&main.config, &config);
     let running = &main.running;
     let planned = plan(&running.engine, &running.upstreams.borrow(), &config)?;
-    apply(main, config, planned).await
+    apply(main, config, planned).await?;
+    // The rest is in force already, so this is no refusal.
+    if let Err(error) = select::follow(main) {
+        tracing::error!("{error:#}; what listeners have in `also` is served as before");
+    }
+    Ok(())
 }
 
 /// Everything that can be refused, done before anything is changed.
@@ -52,7 +59,7 @@ pub(crate) struct Planned {
     engine: Plan,
     lists: Vec<(String, List)>,
     lists_watched: Watched,
-    certificates: Watched,
+    certificates: Certificates,
 }
 
 /// Plans the change from `previous` upstreams to `config`.
@@ -67,14 +74,15 @@ pub(crate) fn plan(
     let files = if has_kernel { &config.kernel.bans.files[..] } else { &[] };
     // Before the files are read: one that changes meanwhile is read again.
     let lists_watched = Watched::now(files.iter().map(|file| file.path.clone()));
-    let certificates = Watched::now(certificates::paths(config));
+    let certificates = Certificates::now(config);
     let lists = lists::read(files)?;
     let snapshot = Snapshot::new(config, &upstreams, engine.tickets())?;
     let engine = engine.plan(snapshot, &config.listeners)?;
     Ok(Planned { upstreams, engine, lists, lists_watched, certificates })
 }
 
-/// Puts a plan in force.
+/// Puts a plan in force, but for what of connections the kernel selects; where that is refused nothing of
+/// it is.
 pub(crate) async fn apply(main: &mut Main, config: Config, planned: Planned) -> Result<()> {
     let Planned { upstreams, engine, lists, lists_watched, certificates } = planned;
     let running = &main.running;
@@ -87,7 +95,7 @@ pub(crate) async fn apply(main: &mut Main, config: Config, planned: Planned) -> 
         vips::balance(kernel, &config, &upstreams).await.context("put the VIPs in force")?;
     }
     // Before anything is served: it may be refused.
-    vips::detours(kernel.as_ref(), &config, &upstreams)?;
+    let detours = vips::detours(kernel.as_ref(), &config, &upstreams)?;
     upstreams.iter().for_each(|upstream| upstream.activate());
     running.engine.apply(engine).await;
     *running.upstreams.borrow_mut() = upstreams;
@@ -95,21 +103,26 @@ pub(crate) async fn apply(main: &mut Main, config: Config, planned: Planned) -> 
     main.config = config;
     main.ban_files = lists_watched;
     main.certificates = certificates;
-    select::follow(main)?;
-    probe(main)
+    probe_by(main, &detours);
+    Ok(())
 }
 
 /// Has the backends in force probed.
 pub(crate) fn probe(main: &mut Main) -> Result<()> {
     let kernel = main.running.kernel.kernel();
+    let detours = vips::detours(kernel.as_ref(), &main.config, &main.running.upstreams.borrow())?;
+    probe_by(main, &detours);
+    Ok(())
+}
+
+fn probe_by(main: &mut Main, detours: &Detours) {
+    let kernel = main.running.kernel.kernel();
     let upstreams = main.running.upstreams.borrow();
-    let detours = vips::detours(kernel.as_ref(), &main.config, &upstreams)?;
     main.watch = weir_health::watch(&upstreams, |upstream, backend| {
         let mark = *detours.get(&(upstream.name().to_owned(), backend.address()))?;
         let kernel = Arc::clone(kernel.as_ref()?);
         Some(Detour { mark, taken: Box::new(move || kernel.probe_packets(mark)) })
     });
-    Ok(())
 }
 
 /// Reads lists that have changed since and puts them in force; where that fails the ones in force stay.

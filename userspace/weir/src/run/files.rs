@@ -48,6 +48,11 @@ impl Watched {
         }
         changed
     }
+
+    /// Whether all are as they were read, or have been taken note of.
+    pub(crate) fn are_settled(&self) -> bool {
+        self.0.iter().all(|file| file.seen == file.read)
+    }
 }
 
 fn stamp(path: &Path) -> Option<Stamp> {

@@ -122,7 +122,7 @@ async fn serve(arguments: &Run, config: Config, predecessor: Option<&Predecessor
         lookup: None,
         watch: weir_health::Watch::default(),
         ban_files: files::Watched::default(),
-        certificates: files::Watched::default(),
+        certificates: certificates::Certificates::default(),
         health_seen: 0,
         vips_ticked: Instant::now(),
     };
@@ -182,7 +182,7 @@ struct Main {
     /// The ban lists of the configuration in force, as they were read.
     ban_files: files::Watched,
     /// The certificates of the configuration in force, as they were read.
-    certificates: files::Watched,
+    certificates: certificates::Certificates,
     /// How often healths had changed when the VIPs were last balanced.
     health_seen: u64,
     /// When time was last told to the VIPs.
@@ -335,6 +335,7 @@ fn start_kernel(config: &Config) -> Result<Option<Kernel>> {
 /// The card is attached once everything is in force that a packet may meet.
 async fn put_in_force(main: &mut Main, config: Config, planned: change::Planned) -> Result<()> {
     change::apply(main, config, planned).await?;
+    select::follow(main)?;
     let Some(kernel) = main.running.kernel.kernel() else { return Ok(()) };
     kernel.attach(&main.config.kernel)?;
     for interface in kernel.interfaces() {

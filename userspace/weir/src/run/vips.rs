@@ -64,11 +64,14 @@ pub(crate) fn take_over_health(kernel: &Kernel, upstreams: &[Arc<Upstream>]) {
 }
 
 /// The marks of probes that go by way of a VIP, by upstream and target.
+pub(crate) type Detours = HashMap<(String, SocketAddr), u32>;
+
+/// What probes that go by way of a VIP are marked with from now on.
 pub(crate) fn detours(
     kernel: Option<&Arc<Kernel>>,
     config: &Config,
     upstreams: &[Arc<Upstream>],
-) -> Result<HashMap<(String, SocketAddr), u32>> {
+) -> Result<Detours> {
     let (mut keys, mut wanted) = (Vec::new(), Vec::new());
     for upstream in upstreams {
         let name = upstream.policy().health.as_ref().and_then(|check| check.vip.as_ref());
