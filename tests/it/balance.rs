@@ -1,6 +1,7 @@
 //! Requests are spread, and survive backends that don't.
 
 use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
 
 use weir_tests::backend::Backend;
 use weir_tests::balancer::{self, Balancer};
@@ -121,4 +122,21 @@ fn a_post_that_may_have_been_acted_on_is_not_sent_again() {
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello");
     assert_eq!(client.response().status, 502);
     assert_eq!(a.requests(), 0);
+}
+
+#[test]
+fn a_backend_is_as_fast_as_it_is_however_slow_its_client() {
+    let (a, b) = (Backend::start("a"), Backend::start("b"));
+    let sections = balancer::with(&[a.address, b.address], "", ", buffer-request: 64KiB");
+    let weir = Balancer::start(&sections.replace("name: u,", "name: u, algorithm: peak-ewma,"));
+    let mut client = Client::connect(weir.address("web"));
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nh");
+    std::thread::sleep(Duration::from_millis(800));
+    client.send("i");
+    let fast = client.response();
+    let slow = client.get("/slow/300");
+    assert_ne!(fast.header("x-backend"), slow.header("x-backend"), "the one not known yet");
+    for _ in 0..5 {
+        assert_eq!(client.get("/").header("x-backend"), fast.header("x-backend"));
+    }
 }

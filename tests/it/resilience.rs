@@ -121,6 +121,21 @@ fn each_failure_has_its_status_and_reason() {
 }
 
 #[test]
+fn what_clients_do_wrong_is_no_failure_of_backends() {
+    let backend = Backend::start("b");
+    let weir = weir(&[backend.address], "", "");
+    let mut client = Client::connect(weir.address("web"));
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n");
+    weir.wait_until("it is on its way", |status| {
+        status["upstreams"][0]["backends"][0]["requests"] == 1
+    });
+    client.send("hi, which is too long");
+    assert_eq!(client.response().status, 400);
+    let backend = &weir.status()["upstreams"][0]["backends"][0];
+    assert_eq!(backend["failures"], 0, "{backend}");
+}
+
+#[test]
 fn an_answer_that_breaks_off_is_a_cut() {
     let weir = weir(&[bad(Manner::HalfCloses).address], "", "");
     let mut client = Client::connect(weir.address("web"));

@@ -42,9 +42,11 @@ fn open_requests_are_answered_and_idle_connections_have_one_more() {
 
 #[test]
 fn what_waits_to_be_accepted_is_answered() {
-    let backend = Backend::start("a");
-    let sections = balancer::simple(&[backend.address]) + "reactors: 1\n";
-    let mut weir = Balancer::start(&sections);
+    let mut weir = Balancer::start(
+        "listeners: [{ name: web, address: \"127.0.0.1:0\" }]\n\
+         routes: [{ name: own, respond: { body: here } }]\n\
+         reactors: 1\n",
+    );
     let address = weir.address("web");
     weir.signal(Signal::SIGSTOP);
     let clients = (0..400).map(|_| {

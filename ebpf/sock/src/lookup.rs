@@ -7,6 +7,7 @@ use aya_ebpf::macros::{map, sk_lookup};
 use aya_ebpf::maps::{Array, SockMap};
 use aya_ebpf::programs::SkLookupContext;
 use weir_abi::sock::{AF_INET, AF_INET6, RULES_MAX, Rule};
+use weir_sock as _;
 
 const TCP: u32 = 6;
 
@@ -58,13 +59,3 @@ pub fn weir_lookup(context: SkLookupContext) -> u32 {
 fn long(high: u32, low: u32) -> u64 {
     u64::from(u32::from_be(high)) << 32 | u64::from(u32::from_be(low))
 }
-
-#[cfg(not(test))]
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

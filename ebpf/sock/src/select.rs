@@ -11,6 +11,7 @@ use aya_ebpf::macros::{map, sk_reuseport};
 use aya_ebpf::maps::{Array, SockMap};
 use aya_ebpf::programs::SkReuseportContext;
 use weir_abi::sock::{COUNT, CPUS, CPUS_MAX, ENTRIES, LIMIT, OPEN, REACTORS_MAX};
+use weir_sock as _;
 
 const MMAPABLE: u32 = 1 << 10;
 
@@ -76,13 +77,3 @@ fn add(reactor: u32) {
         unsafe { ptr::write_volatile(value, open + 1) };
     }
 }
-
-#[cfg(not(test))]
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -293,6 +293,28 @@ mod tests {
     }
 
     #[test]
+    fn who_is_overtaken_has_taken_longer_than_that() {
+        let upstream = upstream(AlgorithmName::PeakEwma, &[100, 100]);
+        let (backend, now) = (&upstream.backends[0], Duration::from_secs(1));
+        let after = |after| Outcome::Overtaken { after: Duration::from_millis(after) };
+        for (outcome, expected) in [(after(50), 50), (after(20), 50), (after(70), 70)] {
+            assert_eq!(upstream.on_result(backend, outcome, now), None);
+            let latency = backend.latency(now).unwrap().as_secs_f64();
+            assert_eq!((latency * 1e3).round() as u64, expected, "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn another_backend_is_one_that_may_be_picked() {
+        let upstream = upstream(AlgorithmName::RoundRobin, &[100, 0, 100]);
+        let [first, drained, last] = &upstream.backends[..] else { panic!("three") };
+        let has_other = |than: &[BackendId]| upstream.has_other(than, Duration::ZERO);
+        assert!(has_other(&[first.id(), drained.id()]) && !has_other(&[first.id(), last.id()]));
+        last.set_health(Health::Down);
+        assert!(!has_other(&[first.id()]) && has_other(&[drained.id()]));
+    }
+
+    #[test]
     fn a_reload_keeps_what_it_knows_of_a_backend() {
         let before = Arc::new(upstream(AlgorithmName::RoundRobin, &[100, 100]));
         before.backends[0].count_failure();

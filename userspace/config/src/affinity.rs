@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use weir_model::{HashOn, SameSite, Sticky};
 
+use crate::conditions::token;
 use crate::key::{Key, Table, scalar};
 use crate::mistake::Mistakes;
 use crate::node::Value;
@@ -11,7 +12,7 @@ use crate::value;
 
 /// The longest time that clients keep a cookie; browsers have such a limit too.
 const TTL_MAX: Duration = Duration::from_secs(400 * 24 * 60 * 60);
-/// Characters of a name of a header, cookie or parameter, and of a path.
+/// Characters of a name of a parameter, and of a path.
 const TEXT_SIZE_MAX: usize = 256;
 
 pub(crate) const HASH_ON: &[Key] = &[
@@ -46,8 +47,8 @@ pub(crate) fn hash_on(upstream: &Table<'_>, mistakes: &mut Mistakes) -> Option<H
     if given != 1 {
         mistakes.add(table.at, "`hash-on` needs one of `header`, `cookie` or `query`");
     }
-    let header = table.read("header", mistakes, |text| token(text, "header"));
-    let cookie = table.read("cookie", mistakes, |text| token(text, "cookie"));
+    let header = table.read("header", mistakes, token);
+    let cookie = table.read("cookie", mistakes, token);
     let query = table.read("query", mistakes, parameter);
     header
         .map(|name| HashOn::Header(name.to_ascii_lowercase()))
@@ -57,7 +58,7 @@ pub(crate) fn hash_on(upstream: &Table<'_>, mistakes: &mut Mistakes) -> Option<H
 
 pub(crate) fn sticky(upstream: &Table<'_>, mistakes: &mut Mistakes) -> Option<Sticky> {
     let table = upstream.section("sticky", "`sticky`", STICKY, mistakes)?;
-    let cookie = table.require("cookie", mistakes, |text| token(text, "cookie"));
+    let cookie = table.require("cookie", mistakes, token);
     let sticky = Sticky {
         ttl: table.read("ttl", mistakes, ttl),
         path: table.read("path", mistakes, path).unwrap_or_else(|| "/".to_owned()),
@@ -73,16 +74,6 @@ pub(crate) fn sticky(upstream: &Table<'_>, mistakes: &mut Mistakes) -> Option<St
             .add(table.at, "`same-site: none` needs `secure: true`, or clients refuse the cookie");
     }
     Some(sticky)
-}
-
-/// The name of a header or cookie (RFC 9110, section 5.6.2).
-fn token(text: &str, what: &str) -> Result<String, String> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    if (1..=TEXT_SIZE_MAX).contains(&text.len()) && text.bytes().all(allowed) {
-        Ok(text.to_owned())
-    } else {
-        Err(format!("`{text}` is no name of a {what}"))
-    }
 }
 
 fn parameter(text: &str) -> Result<String, String> {

@@ -8,7 +8,9 @@ use crate::node::Value;
 use crate::routes::{host, regex_text};
 use crate::value;
 
-/// Characters of a name or a value.
+/// Characters of a name of a header or cookie.
+const NAME_SIZE_MAX: usize = 256;
+/// Characters of a value.
 const TEXT_SIZE_MAX: usize = 4096;
 
 pub(crate) const SHARE: &[Key] = &[
@@ -136,9 +138,9 @@ impl Word {
     }
 }
 
-/// A name as header fields and cookies have them.
+/// A name as header fields and cookies have them (RFC 9110 section 5.6.2).
 pub(crate) fn token(text: &str) -> Result<String, String> {
-    if !text.is_empty() && text.bytes().all(is_token) {
+    if (1..=NAME_SIZE_MAX).contains(&text.len()) && text.bytes().all(is_token) {
         Ok(text.to_owned())
     } else {
         Err(format!("`{text}` is no name of letters, digits and `-`"))

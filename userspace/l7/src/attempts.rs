@@ -54,7 +54,7 @@ pub(crate) struct BackendConnection {
     /// Where it is kept for the next request; `None` is nowhere.
     pub(crate) key: Option<PoolKey>,
     pub(crate) open: OpenRequest,
-    /// Since the backend was asked for the connection.
+    /// Runs since the backend was asked for the connection; restarted with a request.
     pub(crate) watch: Stopwatch,
 }
 

@@ -1,5 +1,5 @@
-//! What a TLS client asks for, read without taking part in the handshake: which server, which
-//! protocols (RFC 8446 section 4.1.2, RFC 6066 section 3, RFC 7301).
+//! Which server a TLS client asks for, read without taking part in the handshake (RFC 8446 section 4.1.2,
+//! RFC 6066 section 3).
 
 use std::fmt;
 
@@ -12,13 +12,10 @@ const RECORD_SIZE_MAX: usize = 16 * 1024;
 const RECORDS_MAX: usize = 64;
 /// Bytes of a server's name (RFC 1035 section 2.3.4).
 const NAME_SIZE_MAX: usize = 253;
-/// Protocols that a client may offer.
-const PROTOCOLS_MAX: usize = 64;
 
 const RECORD_HANDSHAKE: u8 = 22;
 const CLIENT_HELLO: u8 = 1;
 const EXTENSION_SERVER_NAME: u16 = 0;
-const EXTENSION_ALPN: u16 = 16;
 const NAME_HOST: u8 = 0;
 
 /// What a client asks for.
@@ -26,8 +23,6 @@ const NAME_HOST: u8 = 0;
 pub struct ClientHello {
     /// The server's name in lower case, without a dot at its end; `None` where the client names none.
     pub server_name: Option<String>,
-    /// The protocols that the client speaks, the one it likes best first.
-    pub alpn: Vec<Vec<u8>>,
 }
 
 /// The connection does not begin with a hello that could be read in one way only; says why.
@@ -132,21 +127,15 @@ fn read_hello(hello: &[u8]) -> Result<ClientHello, NotTls> {
     }
     let mut extensions = Reader(hello.vector16()?);
     hello.end()?;
-    let (mut names, mut protocols) = (None, None);
+    let mut names = None;
     while !extensions.is_empty() {
         let kind = extensions.number()?;
         let content = extensions.vector16()?;
-        let place = match kind {
-            EXTENSION_SERVER_NAME => &mut names,
-            EXTENSION_ALPN => &mut protocols,
-            _ => continue,
-        };
-        if place.replace(content).is_some() {
+        if kind == EXTENSION_SERVER_NAME && names.replace(content).is_some() {
             return Err(NotTls("the TLS hello has an extension twice"));
         }
     }
     found.server_name = names.map(server_name).transpose()?;
-    found.alpn = protocols.map(alpn).transpose()?.unwrap_or_default();
     Ok(found)
 }
 
@@ -175,21 +164,6 @@ fn is_host_name(name: &[u8]) -> bool {
         (1..=63).contains(&label.len()) && label.iter().all(allowed)
     };
     name.len() <= NAME_SIZE_MAX && name.split(|&byte| byte == b'.').all(is_label)
-}
-
-fn alpn(content: &[u8]) -> Result<Vec<Vec<u8>>, NotTls> {
-    let mut content = Reader(content);
-    let mut names = Reader(content.vector16()?);
-    content.end()?;
-    let mut protocols = Vec::new();
-    while !names.is_empty() {
-        let name = names.vector8()?;
-        if name.is_empty() || protocols.len() >= PROTOCOLS_MAX {
-            return Err(MALFORMED);
-        }
-        protocols.push(name.to_vec());
-    }
-    if protocols.is_empty() { Err(MALFORMED) } else { Ok(protocols) }
 }
 
 /// Reads from the front of a message.

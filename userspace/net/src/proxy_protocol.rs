@@ -298,12 +298,6 @@ pub fn append_v2(source: SocketAddr, destination: SocketAddr, out: &mut Vec<u8>)
     out.extend_from_slice(&to.to_be_bytes());
 }
 
-/// Writes a header of version 2 that says that we speak for ourselves: for health checks.
-pub fn append_v2_local(out: &mut Vec<u8>) {
-    out.extend_from_slice(V2_START);
-    out.extend_from_slice(&[0x20, 0x00, 0, 0]);
-}
-
 #[cfg(test)]
 #[path = "proxy_protocol/tests.rs"]
 mod tests;

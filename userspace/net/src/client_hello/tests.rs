@@ -24,12 +24,6 @@ fn sni(names: &[&[u8]]) -> Vec<u8> {
     extension(0, &vector16(&names.collect::<Vec<_>>()))
 }
 
-fn alpn_of(names: &[&[u8]]) -> Vec<u8> {
-    let length = |name: &[u8]| u8::try_from(name.len()).unwrap();
-    let names = names.iter().flat_map(|name| [&[length(name)][..], name].concat());
-    extension(16, &vector16(&names.collect::<Vec<_>>()))
-}
-
 /// A handshake message with these extensions.
 fn message(extensions: &[u8]) -> Vec<u8> {
     let session = [&[32][..], &[7; 32]].concat();
@@ -49,9 +43,8 @@ fn hello(extensions: &[Vec<u8>]) -> Vec<u8> {
     records(&message(&extensions.concat()), 16 * 1024)
 }
 
-fn asks(name: Option<&str>, alpn: &[&[u8]]) -> ClientHello {
-    let alpn = alpn.iter().map(|name| name.to_vec()).collect();
-    ClientHello { server_name: name.map(ToOwned::to_owned), alpn }
+fn asks(name: Option<&str>) -> ClientHello {
+    ClientHello { server_name: name.map(ToOwned::to_owned) }
 }
 
 fn check(bytes: &[u8], expected: &ClientHello) {
@@ -65,7 +58,7 @@ fn check(bytes: &[u8], expected: &ClientHello) {
 
 #[test]
 fn a_real_hello() {
-    check(&openssl(), &asks(Some("www.example.org"), &[b"h2", b"http/1.1"]));
+    check(&openssl(), &asks(Some("www.example.org")));
 }
 
 #[test]
@@ -92,17 +85,12 @@ fn names_and_protocols() {
     let grease = extension(0x1a1a, b"");
     let padding = extension(21, &[0; 300]);
     for (extensions, expected) in [
-        (vec![], asks(None, &[])),
-        (vec![grease.clone(), padding.clone()], asks(None, &[])),
-        (vec![grease, sni(&[b"a.example"]), padding], asks(Some("a.example"), &[])),
-        (vec![sni(&[b"A.Example."])], asks(Some("a.example"), &[])),
-        (vec![sni(&[b"xn--bcher-kva.example"])], asks(Some("xn--bcher-kva.example"), &[])),
-        (vec![sni(&[b"_x.example"])], asks(Some("_x.example"), &[])),
-        (vec![alpn_of(&[b"h2"])], asks(None, &[b"h2"])),
-        (
-            vec![alpn_of(&[b"\x0a\x0a", b"h2"]), sni(&[b"a"])],
-            asks(Some("a"), &[b"\x0a\x0a", b"h2"]),
-        ),
+        (vec![], asks(None)),
+        (vec![grease.clone(), padding.clone()], asks(None)),
+        (vec![grease, sni(&[b"a.example"]), padding], asks(Some("a.example"))),
+        (vec![sni(&[b"A.Example."])], asks(Some("a.example"))),
+        (vec![sni(&[b"xn--bcher-kva.example"])], asks(Some("xn--bcher-kva.example"))),
+        (vec![sni(&[b"_x.example"])], asks(Some("_x.example"))),
     ] {
         let bytes = hello(&extensions);
         check(&bytes, &expected);
@@ -121,7 +109,6 @@ fn what_could_be_read_in_two_ways_is_refused() {
     for extensions in [
         vec![sni(&[b"a.example", b"b.example"])],
         vec![sni(&[b"a.example"]), sni(&[b"a.example"])],
-        vec![alpn_of(&[b"h2"]), alpn_of(&[b"h2"])],
         vec![sni(&[])],
         vec![sni(&[b""])],
         vec![sni(&[b"."])],
@@ -136,12 +123,8 @@ fn what_could_be_read_in_two_ways_is_refused() {
         vec![extension(0, b"")],
         vec![extension(0, &vector16(&[1, 0, 1, b'a']))],
         vec![extension(0, &[sni(&[b"a"])[4..].to_vec(), vec![0]].concat())],
-        vec![alpn_of(&[])],
-        vec![alpn_of(&[b""])],
-        vec![extension(16, &[0, 3, 9, b'h', b'2'])],
         vec![vec![0]],
         vec![vec![0, 0, 0, 9]],
-        vec![alpn_of(&[&b"x"[..]; PROTOCOLS_MAX + 1])],
     ] {
         let bytes = hello(&extensions);
         assert!(peek(&bytes).is_err(), "{:?}: {:?}", extensions, peek(&bytes));
@@ -189,7 +172,7 @@ fn a_record_that_goes_on_behind_the_hello_is_refused_before_it_has_arrived() {
 fn a_hello_has_a_bound() {
     let padding = |size: usize| message(&extension(21, &vec![0; size]));
     let fixed = 5 + padding(0).len();
-    check(&records(&padding(HELLO_SIZE_MAX - fixed), RECORD_SIZE_MAX), &asks(None, &[]));
+    check(&records(&padding(HELLO_SIZE_MAX - fixed), RECORD_SIZE_MAX), &asks(None));
     let long = records(&padding(HELLO_SIZE_MAX - fixed + 1), RECORD_SIZE_MAX);
     assert!(peek(&long).is_err());
     assert!(peek(&long[..HELLO_SIZE_MAX]).is_err());

@@ -229,7 +229,4 @@ fn what_is_written_is_read_back() {
         append_v2(source, destination, &mut out);
         check(&out, Ok(addresses(normal.0, normal.1)));
     }
-    let mut out = Vec::new();
-    append_v2_local(&mut out);
-    check(&out, Ok(NOBODY));
 }
