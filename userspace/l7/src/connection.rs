@@ -14,7 +14,6 @@ use crate::io::{IoError, Wait, fill, read, within};
 use crate::listener::Listener;
 use crate::reactor::Reactor;
 use crate::refusal::Refusal;
-use crate::snapshot::Serving;
 use crate::socket::Socket;
 use crate::stream::Stream;
 use crate::tcp;
@@ -60,7 +59,7 @@ async fn begin(
     let serving = listener.serving();
     let timer = reactor.timers.timer();
     timer.arm(serving.policy.timeouts.header);
-    let mut arrived = match arrive(&reactor, socket, &serving, ends, &timer).await {
+    let mut arrived = match arrive(&reactor, &listener, socket, ends, &timer).await {
         Ok(arrived) => arrived,
         Err(refusal) => {
             reactor.counters.refused(refusal);
@@ -106,18 +105,20 @@ struct Ends {
 /// What goes before every protocol: who the client is, and the handshake of TLS.
 async fn arrive(
     reactor: &Reactor,
+    listener: &Listener,
     socket: Socket,
-    serving: &Serving,
     mut ends: Ends,
     timer: &Timer,
 ) -> Result<Arrived, Refusal> {
+    let serving = listener.serving();
     let mut input = reactor.buffers.buffer();
     let stream = Stream::Plain(socket);
     if serving.proxy_protocol {
         ends = read_proxy_header(&stream, &mut input, ends, timer).await?;
     }
     let scheme = if serving.tls.is_some() { Scheme::Https } else { Scheme::Http };
-    let mut side = ClientSide::new(ends.client, ends.local, scheme);
+    let lines = listener.lines(scheme, ends.local.port());
+    let mut side = ClientSide::new(ends.client, ends.local, scheme, lines);
     let stream = match (&serving.tls, stream) {
         (Some(config), Stream::Plain(socket)) => {
             let ahead = input.data().to_vec();

@@ -37,12 +37,10 @@ pub(crate) struct ClientSide {
 }
 
 impl ClientSide {
-    /// A client at `peer` that reached us at `local`.
-    pub(crate) fn new(peer: SocketAddr, local: SocketAddr, scheme: Scheme) -> Self {
-        let (proto, port) = (scheme.name(), local.port());
-        let listener = format!("x-forwarded-proto: {proto}\r\nx-forwarded-port: {port}\r\n");
+    /// A client at `peer` that reached us at `local`; `lines` are those of [`listener_lines`].
+    pub(crate) fn new(peer: SocketAddr, local: SocketAddr, scheme: Scheme, lines: Rc<str>) -> Self {
         let address = peer.ip().to_canonical().to_string().into();
-        Self { address, peer, local, scheme, server_name: None, listener: listener.into() }
+        Self { address, peer, local, scheme, server_name: None, listener: lines }
     }
 
     fn append_listener(&self, edits: Option<&HeaderEdits>, out: &mut Vec<u8>) {
@@ -57,6 +55,12 @@ impl ClientSide {
     pub(crate) fn source(&self) -> IpAddr {
         self.peer.ip().to_canonical()
     }
+}
+
+/// What backends are told of where clients reached us, as lines: the same for all at one port.
+pub(crate) fn listener_lines(scheme: Scheme, port: u16) -> Rc<str> {
+    let proto = scheme.name();
+    format!("x-forwarded-proto: {proto}\r\nx-forwarded-port: {port}\r\n").into()
 }
 
 /// How a client reached us.

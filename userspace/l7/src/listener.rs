@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 
 use crate::connection;
+use crate::forwarded::{Scheme, listener_lines};
 use crate::reactor::Reactor;
 use crate::refusal::Refusal;
 use crate::snapshot::{ListenerPolicy, Serving};
@@ -86,6 +87,8 @@ pub(crate) struct Listener {
     pub(crate) idle_until: Cell<Duration>,
     /// How it serves; what it was last where it is closing.
     serving: RefCell<Rc<Serving>>,
+    /// What backends are told of it, as last asked for.
+    lines: RefCell<Option<(Scheme, u16, Rc<str>)>>,
     shared: Arc<ListenerShared>,
 }
 
@@ -93,7 +96,8 @@ impl Listener {
     pub(crate) fn new(shared: Arc<ListenerShared>, serving: &Serving) -> Self {
         let serving = RefCell::new(Rc::new(serving.clone()));
         let idle_until = Cell::new(Duration::MAX);
-        Self { bound: shared.bound, closing: Cell::new(false), idle_until, serving, shared }
+        let (bound, closing, lines) = (shared.bound, Cell::new(false), RefCell::new(None));
+        Self { bound, closing, idle_until, serving, lines, shared }
     }
 
     /// From now on it serves so.
@@ -103,6 +107,21 @@ impl Listener {
 
     pub(crate) fn serving(&self) -> Rc<Serving> {
         Rc::clone(&self.serving.borrow())
+    }
+
+    /// What backends are told of clients that reached us at this port.
+    pub(crate) fn lines(&self, scheme: Scheme, port: u16) -> Rc<str> {
+        let mut last = self.lines.borrow_mut();
+        match &*last {
+            Some((of_scheme, of_port, lines)) if (*of_scheme, *of_port) == (scheme, port) => {
+                Rc::clone(lines)
+            }
+            _ => {
+                let lines = listener_lines(scheme, port);
+                *last = Some((scheme, port, Rc::clone(&lines)));
+                lines
+            }
+        }
     }
 
     pub(crate) fn policy(&self) -> ListenerPolicy {

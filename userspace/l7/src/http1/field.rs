@@ -136,20 +136,20 @@ impl Fields {
     /// Appends the lines of all fields that `keep`, as they were sent; lines that stand together
     /// are copied together.
     pub(crate) fn append(&self, head: &[u8], keep: impl Fn(&Field) -> bool, out: &mut Vec<u8>) {
-        let mut run = Span::default();
+        let mut run = 0..0;
         for field in &self.0 {
             if !keep(field) {
                 continue;
             }
             // A field's line ends where the next one begins: after its CRLF, past trailing blanks.
-            let end = line_end(head, field.value.end);
-            if run.end != field.name.start {
-                out.extend_from_slice(run.get(head));
-                run.start = field.name.start;
+            let end = line_end(head, field.value.end());
+            if run.end != field.name.start() {
+                out.extend_from_slice(head.get(run.clone()).unwrap_or_default());
+                run.start = field.name.start();
             }
             run.end = end;
         }
-        out.extend_from_slice(run.get(head));
+        out.extend_from_slice(head.get(run).unwrap_or_default());
     }
 }
 

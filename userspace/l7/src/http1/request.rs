@@ -103,7 +103,7 @@ impl RequestHead {
         }
         let target = self.target.get(bytes);
         let path = memchr::memchr(b'?', target).unwrap_or(target.len());
-        self.path = Span { start: self.target.start, end: self.target.start + path };
+        self.path = self.target.first(path);
         Ok(())
     }
 

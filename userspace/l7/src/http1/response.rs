@@ -42,7 +42,7 @@ impl ResponseHead {
         self.status = response.code.filter(|code| (100..=999).contains(code)).ok_or(BadResponse)?;
         let after_version = "HTTP/1.1 ".len();
         let line = memchr::memchr(b'\n', bytes).ok_or(BadResponse)?;
-        self.status_line = Span { start: after_version, end: line + 1 };
+        self.status_line = Span::new(after_version, line + 1);
         self.fields.set(bytes, response.headers);
         let options = self.fields.read_connection(bytes);
         let version = if response.version == Some(0) { Version::Http10 } else { Version::Http11 };
