@@ -46,6 +46,29 @@ fn every_case() {
     assert!(Frames::open(address).is_alive());
 }
 
+/// RFC 9113 section 6.9.1. The only place for a request is taken, so that nothing of the next one is read
+/// and its window stays as it is.
+#[test]
+fn what_exceeds_its_window_is_refused() {
+    let backend = Backend::start("b");
+    let sections =
+        balancer::with(&[backend.address], ", protocols: [http2]", ", timeouts: { queue: 60s }")
+            .replace("name: u,", "name: u, limits: { requests: 1 },");
+    let weir = Balancer::start(&sections);
+    let mut frames = Frames::open(weir.address("web"));
+    frames.send(&frame("HEADERS", 5, 1, &head("GET", "/slow/60000")));
+    weir.wait_until("the place is taken", |status| {
+        status["upstreams"][0]["backends"][0]["open"] == 1
+    });
+    frames.send(&frame("HEADERS", 4, 3, &head("POST", "/")));
+    // One more than fit into the 256 KiB of a stream.
+    for _ in 0..17 {
+        frames.send(&frame("DATA", 0, 3, &[b'a'; 16 * 1024]));
+    }
+    frames.wait_for("reset 3 FLOW_CONTROL_ERROR").unwrap();
+    assert!(frames.is_alive());
+}
+
 /// Reads up to what is expected; then a connection is closed after `goaway`, and goes on otherwise.
 fn check(frames: &mut Frames, expect: &[String]) -> Result<(), String> {
     if expect == ["alive"] {
