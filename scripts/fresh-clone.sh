@@ -5,7 +5,7 @@
 #   scripts/fresh-clone.sh --remove-packages  after removing the Debian packages that set-up installs (root)
 set -euo pipefail
 
-packages=(rustc-web libstd-rust-web-dev-bpf llvm-22-dev wrk ethtool iputils-ping iperf3)
+packages=(rustc-web libstd-rust-web-dev-bpf llvm-22-dev wrk nghttp2-client ethtool iputils-ping iperf3)
 top=$(git -C "$(dirname "$0")" rev-parse --show-toplevel)
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -13,9 +13,10 @@ pub(crate) struct Options {
 }
 
 /// What a command needs besides the eBPF toolchain, by program and Debian package.
-const TESTS: [(&str, &str); 6] = [
+const TESTS: [(&str, &str); 7] = [
     ("ip", "iproute2"),
     ("wrk", "wrk"),
+    ("h2load", "nghttp2-client"),
     ("setpriv", "util-linux"),
     ("ethtool", "ethtool"),
     ("ping", "iputils-ping"),
