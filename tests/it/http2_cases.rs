@@ -42,7 +42,7 @@ fn every_case() {
     });
     let mut wrong = wrong.into_inner().unwrap();
     wrong.sort();
-    assert_eq!(wrong.join("\n"), "");
+    assert_eq!(wrong.join("\n"), "", "{:#}", weir.status());
     assert!(Frames::open(address).is_alive());
 }
 

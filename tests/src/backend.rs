@@ -16,6 +16,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use nix::sys::socket::{Backlog, listen};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
@@ -80,6 +81,10 @@ impl Backend {
 
     fn start_listening(name: &str, address: SocketAddr, speaks: Speaks) -> Self {
         let listener = TcpListener::bind(address).expect("bind a backend");
+        // As many as may come at once: the standard library has 128 wait at most, and one that is dropped
+        // tries again after a second, which is too late.
+        let backlog = Backlog::new(1024).expect("a backlog");
+        listen(&listener, backlog).expect("listen again");
         let address = listener.local_addr().expect("a bound address");
         let counts = Arc::<Counts>::default();
         let (end, ended) = oneshot::channel();
