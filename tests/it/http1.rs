@@ -90,6 +90,33 @@ fn a_large_body_both_ways_at_once_takes_little_memory() {
 }
 
 #[test]
+fn a_large_body_that_falters_goes_on_as_it_comes() {
+    const SIZE: usize = 1024 * 1024;
+    let begun =
+        [&b"HTTP/1.1 200 OK\r\ncontent-length: 1048576\r\n\r\n"[..], &[b'z'; SIZE - 9]].concat();
+    let begun_size = begun.len();
+    let (_backend, _weir, mut client) = with_script(vec![vec![
+        Step::ReadUntil(b"\r\n\r\n"),
+        Step::Send(begun),
+        // Nothing more comes until the client has read what came before and says so.
+        Step::ReadUntil(b"go on\r\n0\r\n\r\n"),
+        Step::Send(b"the rest.".to_vec()),
+        Step::ReadUntil(b"\r\n\r\n"),
+        Step::Send(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nsmall".to_vec()),
+    ]]);
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let mut read = vec![0; begun_size];
+    std::io::Read::read_exact(&mut client.stream(), &mut read).unwrap();
+    let head_end = read.windows(4).position(|it| it == b"\r\n\r\n").unwrap() + 4;
+    client.send("5\r\ngo on\r\n0\r\n\r\n");
+    // Our fields have made the head longer.
+    let mut rest = vec![0; head_end + SIZE - begun_size];
+    std::io::Read::read_exact(&mut client.stream(), &mut rest).unwrap();
+    assert!(rest.ends_with(b"zthe rest."));
+    assert_eq!(client.get("/").text(), "small");
+}
+
+#[test]
 fn head_has_the_length_and_no_body() {
     let (_backend, _weir, mut client) = with_backend();
     client.send("HEAD /bytes/500 HTTP/1.1\r\nHost: a\r\n\r\n");

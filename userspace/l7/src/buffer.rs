@@ -206,10 +206,12 @@ impl Buffer {
         }
     }
 
-    /// Leases memory of that size, if some lies unused and none is leased.
-    pub(crate) fn lease_kept(&mut self, size: usize) {
+    /// Leases memory of that size where none is leased; more than what is leased anyway only if some lies
+    /// unused.
+    pub(crate) fn lease(&mut self, size: usize) {
         if self.bytes.is_empty() {
-            self.bytes = self.buffers.take_kept(size).unwrap_or_default();
+            let kept = self.buffers.take_kept(size);
+            self.bytes = kept.unwrap_or_else(|| self.buffers.take(size.min(self.size)));
         }
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use weir_model::{HeaderEdits, Redirect, Respond, Route, ServiceProtocol};
 
 use crate::answer::{AnswerSide, Incoming, Passing};
-use crate::buffer::{Buffer, LARGE, MEDIUM, SMALL, Vectors};
+use crate::buffer::{Buffer, MEDIUM, SMALL, Vectors};
 use crate::connection::Arrived;
 use crate::counters::Counters;
 use crate::exchange;
@@ -57,8 +57,8 @@ pub(crate) struct Client {
     pub(crate) response: ResponseHead,
     pub(crate) to_client: Vec<u8>,
     pub(crate) answer_began: Cell<bool>,
-    /// The last request did not fit into a small buffer: the next one may be like it.
-    pub(crate) sends_much: bool,
+    /// How much room the next request is given at first: it may be like the last one.
+    pub(crate) first_read: usize,
     served: u32,
 }
 
@@ -104,7 +104,10 @@ pub(crate) async fn serve_for(
 pub(crate) async fn run(mut client: Box<Client>) {
     let last = loop {
         let next = match client.next_request().await {
-            Arrival::Request => Box::pin(exchange::serve(&mut client)).await,
+            Arrival::Request => {
+                // Made in its place: `Box::pin` would copy all of it there.
+                Box::into_pin(Box::write(Box::new_uninit(), exchange::serve(&mut client))).await
+            }
             Arrival::Refused(refusal) => Box::pin(client.answer_unreadable(refusal)).await,
             Arrival::Gone => Next::Close,
         };
@@ -142,7 +145,7 @@ impl Client {
             response: ResponseHead::default(),
             to_client: Vec::new(),
             answer_began: Cell::new(false),
-            sends_much: false,
+            first_read: SMALL,
             served: 0,
             reactor,
             serving: listener.serving(),
@@ -193,9 +196,7 @@ impl Client {
         poll_fn(|context| {
             // The runtime may call a socket readable that is not, so only bytes count.
             if self.stream.poll_readable(context).is_ready() {
-                if self.sends_much {
-                    self.input.lease_kept(LARGE);
-                }
+                self.input.lease(self.first_read);
                 let space = self.input.space();
                 if let Poll::Ready(read) = self.stream.poll_read(context, space) {
                     let count = read.unwrap_or(0);

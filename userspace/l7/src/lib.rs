@@ -28,6 +28,7 @@ mod http1;
 mod http2;
 mod io;
 mod listener;
+mod low_water;
 mod mirror;
 mod outlet;
 mod pipe;

@@ -2,7 +2,7 @@
 
 use std::task::{Context, Poll, Waker};
 
-use crate::buffer::{LARGE, SMALL};
+use crate::buffer::{LARGE, SMALL, TINY};
 use crate::client::Client;
 use crate::exchange::Failure;
 use crate::http1::body::Body;
@@ -11,6 +11,7 @@ use crate::http1::request::BodyLength;
 use crate::io::{IoError, Wait, read};
 use crate::refusal::Refusal;
 use crate::snapshot::Service;
+use crate::splice::SPLICE_MIN;
 
 /// Where the body of the current request is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +33,16 @@ impl Client {
             BodyLength::None | BodyLength::Chunked => 0,
         };
         let whole = whole.saturating_add(self.request.length);
-        self.sends_much = (SMALL + 1..=LARGE).contains(&whole);
-        if self.body == BodyPlace::Streaming && self.sends_much && self.read_ahead(whole) {
+        // What may be sent again is kept; what may not goes on without being copied, where it can.
+        let is_spliced = whole as u64 >= SPLICE_MIN + SMALL as u64
+            && !self.request.is_idempotent
+            && self.stream.is_plain();
+        self.first_read = match whole {
+            _ if is_spliced => TINY,
+            whole if (SMALL + 1..=LARGE).contains(&whole) => LARGE,
+            _ => SMALL,
+        };
+        if self.body == BodyPlace::Streaming && self.first_read == LARGE && self.read_ahead(whole) {
             self.body = self.locate_body(&mut Chunks::default())?;
         }
         Ok(())

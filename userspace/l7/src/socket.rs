@@ -132,6 +132,11 @@ impl Socket {
         self.with_fd(|socket| Ok(sockopt::set_socket_linger(socket, none)?))
     }
 
+    /// Whoever waits to read is woken when so many bytes are there, or the end.
+    pub(crate) fn set_receive_low_water(&self, bytes: usize) -> io::Result<()> {
+        self.with_fd(|socket| weir_net::set_receive_low_water(socket, bytes))
+    }
+
     /// Whether nothing has arrived: neither the end of the stream nor bytes. The runtime has heard of it
     /// already, so nothing is asked of the kernel.
     pub(crate) fn is_quiet(&self) -> bool {

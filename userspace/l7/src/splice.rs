@@ -10,8 +10,8 @@ use tokio::io::Interest;
 
 use crate::socket::{Moved, Socket};
 
-/// From so many bytes on a pipe is worth its calls: measured for the relay, 16 KiB are not and 128 are.
-pub(crate) const SPLICE_MIN: u64 = 128 * 1024;
+/// From so many bytes on a pipe is worth its calls: measured, 16 KiB are not, and 48 are.
+pub(crate) const SPLICE_MIN: u64 = 32 * 1024;
 /// Bytes that a pipe holds: half of that costs a third more calls, twice as much saves nothing.
 const PIPE_SIZE: usize = 512 * 1024;
 /// Unused pipes that a reactor keeps.

@@ -34,6 +34,11 @@ impl Stream {
         Self::Pipe(pipe().0)
     }
 
+    /// Whether the kernel can move bytes to and from it that nobody looks at.
+    pub(crate) fn is_plain(&self) -> bool {
+        matches!(self, Self::Plain(_))
+    }
+
     /// Ready when there may be something to read, without memory to read it to.
     pub(crate) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
         match self {

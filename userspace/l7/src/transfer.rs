@@ -9,6 +9,7 @@ use crate::forwarded::Delivery;
 use crate::http1::body::Body;
 use crate::http1::chunked::{Malformed, Piece};
 use crate::io::{IoError, Wait, fill, wait_for, write};
+use crate::low_water::LowWater;
 use crate::splice::{Pipe, SPLICE_MIN};
 use crate::stream::Stream;
 use crate::timers::Timer;
@@ -65,8 +66,9 @@ impl Transfer<'_> {
 
     /// What is not in the buffer yet.
     async fn rest(&mut self) -> Result<(), TransferError> {
-        while !self.splice().await? {
-            if self.read().await? == 0 {
+        let mut low_water = LowWater::new(self.source, self.sink);
+        while !self.splice(&mut low_water).await? {
+            if self.read(&mut low_water).await? == 0 {
                 return self.end_at_close().await;
             }
             if self.pass_portion().await? {
@@ -153,7 +155,7 @@ impl Transfer<'_> {
     }
 
     /// The rest of a large body, where nothing of it needs to be looked at; whether that was so.
-    async fn splice(&mut self) -> Result<bool, TransferError> {
+    async fn splice(&mut self, low_water: &mut LowWater<'_>) -> Result<bool, TransferError> {
         let (Stream::Plain(source), Stream::Plain(sink)) = (self.source, self.sink) else {
             return Ok(false);
         };
@@ -163,12 +165,15 @@ impl Transfer<'_> {
             return Ok(false);
         }
         let Some(pipe) = Pipe::lease() else { return Ok(false) };
-        let (reading, writing) =
-            (Wait::AtMost(self.read_timeout), Wait::AtMost(self.write_timeout));
+        let writing = Wait::AtMost(self.write_timeout);
         while *left > 0 {
+            let reading = low_water.ask(*left, self.read_timeout);
             let filled =
                 wait_for(self.timer, reading, |context| pipe.poll_fill(context, source, *left));
-            let mut held = filled.await.map_err(TransferError::Source)?;
+            let mut held = match filled.await {
+                Err(IoError::TimedOut) if low_water.give_up() => continue,
+                filled => filled.map_err(TransferError::Source)?,
+            };
             if held == 0 {
                 return Err(TransferError::Source(IoError::Closed));
             }
@@ -187,10 +192,15 @@ impl Transfer<'_> {
         Ok(true)
     }
 
-    async fn read(&mut self) -> Result<usize, TransferError> {
-        let wait = Wait::AtMost(self.read_timeout);
-        let filled = fill(self.source, self.buffer, self.timer, wait).await;
-        let count = filled.map_err(TransferError::Source)?;
+    async fn read(&mut self, low_water: &mut LowWater<'_>) -> Result<usize, TransferError> {
+        let count = loop {
+            let left = if let Body::Length(left) = self.body { left } else { 0 };
+            let wait = low_water.ask(left, self.read_timeout);
+            match fill(self.source, self.buffer, self.timer, wait).await {
+                Err(IoError::TimedOut) if low_water.give_up() => {}
+                filled => break filled.map_err(TransferError::Source)?,
+            }
+        };
         // A stream of HTTP/2 takes less than that at a time, and they are many.
         let takes_large = !matches!(self.sink, Stream::Pipe(_) | Stream::Lane(_));
         if self.buffer.is_full() && self.body.is_large(SMALL) && takes_large {

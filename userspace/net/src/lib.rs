@@ -20,6 +20,6 @@ mod tls;
 pub use handover::{Handover, Parcel, SOCKETS_MAX};
 pub use listen::{ListenError, bind_more, bind_shared, bind_sole, listen};
 pub use marked::marked_socket;
-pub use options::set_defer_accept;
+pub use options::{set_defer_accept, set_receive_low_water};
 pub use reset::reset_on_close;
 pub use tls::{Alpn, ClientConfig, ServerConfig, Tickets, TlsError, TlsStream};
