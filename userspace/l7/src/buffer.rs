@@ -14,6 +14,9 @@ pub(crate) const SMALL: usize = 16 * 1024;
 pub(crate) const MEDIUM: usize = 64 * 1024;
 /// What a buffer holds while a large body passes: fewer system calls a byte.
 pub(crate) const LARGE: usize = 256 * 1024;
+/// What is left free before the first byte that is read: a head that we write mostly fits in front of its body
+/// then, where that lies, and both go out as one.
+const HEADROOM: usize = 512;
 /// Unused buffers of each size that a reactor keeps.
 const TINY_KEPT_MAX: usize = 1024;
 const SMALL_KEPT_MAX: usize = 1024;
@@ -138,7 +141,7 @@ impl Buffer {
             self.bytes = self.buffers.take(self.size);
         }
         if self.is_empty() {
-            (self.start, self.end) = (0, 0);
+            (self.start, self.end) = (HEADROOM, HEADROOM);
         } else if self.end == self.bytes.len() {
             self.bytes.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
@@ -164,6 +167,15 @@ impl Buffer {
             space.copy_from_slice(bytes);
             self.filled(bytes.len());
         }
+    }
+
+    /// Puts `bytes` in front of what is there, if there is room for them.
+    pub(crate) fn put_before(&mut self, bytes: &[u8]) -> bool {
+        let Some(start) = self.start.checked_sub(bytes.len()) else { return false };
+        let Some(place) = self.bytes.get_mut(start..self.start) else { return false };
+        place.copy_from_slice(bytes);
+        self.start = start;
+        true
     }
 
     /// `count` bytes were used.
@@ -270,10 +282,22 @@ mod tests {
         buffer.consume(5);
         buffer.filled(SMALL);
         assert!(buffer.data().starts_with(b"body"));
-        assert_eq!(buffer.space().len(), 5);
+        assert_eq!(buffer.space().len(), HEADROOM + 5);
         buffer.grow(LARGE);
         assert!(buffer.data().starts_with(b"body"));
-        assert_eq!(buffer.space().len(), LARGE - SMALL + 5);
+        assert_eq!(buffer.space().len(), LARGE - SMALL + HEADROOM + 5);
+    }
+
+    #[test]
+    fn a_head_goes_in_front_of_what_is_there_if_it_fits() {
+        let mut buffer = Rc::new(Buffers::default()).buffer();
+        put(&mut buffer, b"head|body");
+        buffer.consume(5);
+        assert!(buffer.put_before(&[b'x'; HEADROOM + 4]));
+        assert!(buffer.data().ends_with(b"xxbody"));
+        assert!(buffer.put_before(b"y") && !buffer.put_before(b"z"));
+        buffer.consume(HEADROOM + 5);
+        assert_eq!(buffer.data(), b"body");
     }
 
     #[test]
@@ -314,7 +338,7 @@ mod tests {
         buffer.consume(1);
         buffer.release();
         assert_eq!(buffers.small.borrow().len(), 1);
-        assert_eq!(buffers.buffer().space().len(), SMALL);
+        assert_eq!(buffers.buffer().space().len(), SMALL - HEADROOM);
         assert_eq!(buffers.small.borrow().len(), 1);
     }
 }

@@ -120,7 +120,14 @@ async fn arrive(
     let lines = listener.lines(scheme, ends.local.port());
     let mut side = ClientSide::new(ends.client, ends.local, scheme, lines);
     let stream = match (&serving.tls, stream) {
-        (Some(config), Stream::Plain(socket)) => {
+        (Some(config), stream @ Stream::Plain(_)) => {
+            // Clients are accepted once they have spoken: their hello is there before anybody waits for it.
+            if input.is_empty() {
+                fill(&stream, &mut input, timer, Wait::Armed)
+                    .await
+                    .map_err(|_| Refusal::TlsHandshake)?;
+            }
+            let Stream::Plain(socket) = stream else { return Err(Refusal::TlsHandshake) };
             let ahead = input.data().to_vec();
             input.consume(ahead.len());
             input.release();

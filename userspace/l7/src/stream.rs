@@ -124,11 +124,8 @@ impl Stream {
 
     /// Closes it in order: over TLS, the peer is told that this is the end and no cut.
     pub(crate) fn close(self) {
-        match &self {
-            Self::Tls(tls) => {
-                let mut context = Context::from_waker(std::task::Waker::noop());
-                let _ = tls.poll_shutdown(&mut context);
-            }
+        match self {
+            Self::Tls(tls) => tls.close(),
             Self::Lane(lane) => lane.close(),
             Self::Plain(_) | Self::Pipe(_) => {}
         }

@@ -14,9 +14,6 @@ use crate::splice::{Pipe, SPLICE_MIN};
 use crate::stream::Stream;
 use crate::timers::Timer;
 
-/// Up to this many bytes of body are copied behind the head, which is cheaper than two slices.
-const COPY_MAX: usize = 4 * 1024;
-
 const COMPRESSION: TransferError = TransferError::Malformed("the content cannot be compressed");
 
 /// One body on its way.
@@ -135,17 +132,15 @@ impl Transfer<'_> {
     }
 
     async fn send(&mut self, portion: &Portion) -> Result<(), TransferError> {
-        let mut body = self.buffer.data().get(..portion.verbatim).unwrap_or_default();
-        let head_length = self.head.len();
-        if body.len() <= COPY_MAX && head_length > 0 {
-            self.head.extend_from_slice(body);
-            body = &[];
-        }
         let wait = Wait::AtMost(self.write_timeout);
-        if let Err(error) = write(self.sink, self.head, body, self.timer, wait).await {
-            self.head.truncate(head_length);
-            return Err(TransferError::Sink(error));
-        }
+        // In one piece, if there is a body to be in front of.
+        let in_front = portion.verbatim > 0 && self.buffer.put_before(self.head);
+        let in_front = if in_front { self.head.len() } else { 0 };
+        let head = self.head.get(in_front..).unwrap_or_default();
+        let body = self.buffer.data().get(..in_front + portion.verbatim).unwrap_or_default();
+        let written = write(self.sink, head, body, self.timer, wait).await;
+        self.buffer.consume(in_front);
+        written.map_err(TransferError::Sink)?;
         self.head.clear();
         self.buffer.consume(portion.used);
         // The memory is leased again for what comes next: the same for all that are large, so that it

@@ -6,7 +6,7 @@ use std::io::{self, BufRead, IoSlice, Read, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use rustls::Connection;
+use rustls::{Connection, ProtocolVersion};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -27,6 +27,8 @@ struct Inner {
     tls: Box<Connection>,
     /// Read from the socket and not yet taken by rustls, which takes no more than it may hold.
     ahead: Vec<u8>,
+    /// Session tickets are to be sent, which nobody waits for: they go with what is written first.
+    has_tickets: bool,
 }
 
 impl TlsStream {
@@ -51,7 +53,7 @@ impl TlsStream {
 
     fn new(socket: TcpStream, mut tls: Connection, ahead: Vec<u8>) -> Self {
         tls.set_buffer_limit(Some(WRITE_AHEAD_MAX));
-        Self(RefCell::new(Inner { socket, tls: Box::new(tls), ahead }))
+        Self(RefCell::new(Inner { socket, tls: Box::new(tls), ahead, has_tickets: false }))
     }
 
     /// Shakes hands.
@@ -118,7 +120,9 @@ impl TlsStream {
         body: &[u8],
     ) -> Poll<io::Result<usize>> {
         let mut inner = self.0.borrow_mut();
-        ready!(inner.poll_flush(context))?;
+        if !std::mem::take(&mut inner.has_tickets) {
+            ready!(inner.poll_flush(context))?;
+        }
         let slices = [IoSlice::new(head), IoSlice::new(body)];
         let taken = inner.tls.writer().write_vectored(&slices)?;
         match inner.poll_flush(context) {
@@ -146,6 +150,14 @@ impl TlsStream {
         Pin::new(&mut inner.socket).poll_shutdown(context)
     }
 
+    /// Says that the connection ends here, as far as the socket takes that at once; then closes it.
+    pub fn close(self) {
+        let mut inner = self.0.into_inner();
+        inner.tls.send_close_notify();
+        // A peer that takes no more sees a cut.
+        let _ = inner.answer();
+    }
+
     /// Whether the peer has said nothing: neither bytes nor an end. Session tickets are no bytes.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
@@ -164,7 +176,11 @@ impl TlsStream {
 impl Inner {
     fn poll_handshake(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            ready!(self.poll_flush(context))?;
+            self.has_tickets = self.tls.protocol_version() == Some(ProtocolVersion::TLSv1_3)
+                && matches!(&*self.tls, Connection::Server(tls) if !tls.is_handshaking());
+            if !self.has_tickets {
+                ready!(self.poll_flush(context))?;
+            }
             if !self.tls.is_handshaking() {
                 return Poll::Ready(Ok(()));
             }
@@ -184,8 +200,11 @@ impl Inner {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 read => return Poll::Ready(read),
             }
-            self.answer()?;
-            ready!(self.poll_fill(context))?;
+            let filled = self.poll_fill(context)?;
+            if filled.is_pending() && !self.has_tickets {
+                self.answer()?;
+            }
+            ready!(filled);
         }
     }
 
