@@ -1,5 +1,5 @@
 //! Reading and writing with a deadline. None of these is an `async fn`, whose future would hold every
-//! argument twice: an exchange is moved to the heap for each request.
+//! argument twice: an exchange is made on the heap for each request.
 
 use std::future::poll_fn;
 use std::io;
