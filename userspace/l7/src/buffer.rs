@@ -26,10 +26,31 @@ const LARGE_KEPT_MAX: usize = 32;
 /// The unused buffers of one reactor.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
-    tiny: RefCell<Vec<Vec<u8>>>,
-    small: RefCell<Vec<Vec<u8>>>,
-    medium: RefCell<Vec<Vec<u8>>>,
-    large: RefCell<Vec<Vec<u8>>>,
+    tiny: RefCell<Kept>,
+    small: RefCell<Kept>,
+    medium: RefCell<Kept>,
+    large: RefCell<Kept>,
+}
+
+/// The unused buffers of one size; the one used last is used first.
+#[derive(Debug, Default)]
+struct Kept {
+    unused: Vec<Vec<u8>>,
+    /// How few there were since the last pruning: so many are more than is needed.
+    fewest: usize,
+}
+
+impl Kept {
+    fn take(&mut self) -> Option<Vec<u8>> {
+        let taken = self.unused.pop();
+        self.fewest = self.fewest.min(self.unused.len());
+        taken
+    }
+
+    fn prune(&mut self) {
+        self.unused.drain(..self.fewest);
+        self.fewest = self.unused.len();
+    }
 }
 
 impl Buffers {
@@ -44,32 +65,38 @@ impl Buffers {
         Buffer { bytes, start: 0, end: 0, size, size_at_first: size, buffers: Rc::clone(self) }
     }
 
+    /// Gives up what nobody has needed since the last time: a peak's memory is not kept for ever.
+    pub(crate) fn prune(&self) {
+        for kept in [&self.tiny, &self.small, &self.medium, &self.large] {
+            kept.borrow_mut().prune();
+        }
+    }
+
     fn take(&self, size: usize) -> Vec<u8> {
         self.take_kept(size).unwrap_or_else(|| vec![0; size])
     }
 
     fn take_kept(&self, size: usize) -> Option<Vec<u8>> {
-        match size {
-            TINY => self.tiny.borrow_mut().pop(),
-            SMALL => self.small.borrow_mut().pop(),
-            MEDIUM => self.medium.borrow_mut().pop(),
-            LARGE => self.large.borrow_mut().pop(),
-            _ => None,
-        }
+        self.kept(size)?.0.borrow_mut().take()
     }
 
     fn give_back(&self, bytes: Vec<u8>) {
-        let (kept, max) = match bytes.len() {
+        let Some((kept, max)) = self.kept(bytes.len()) else { return };
+        let unused = &mut kept.borrow_mut().unused;
+        if unused.len() < max {
+            unused.push(bytes);
+        }
+    }
+
+    /// Where buffers of a size are kept, and how many.
+    fn kept(&self, size: usize) -> Option<(&RefCell<Kept>, usize)> {
+        Some(match size {
             TINY => (&self.tiny, TINY_KEPT_MAX),
             SMALL => (&self.small, SMALL_KEPT_MAX),
             MEDIUM => (&self.medium, MEDIUM_KEPT_MAX),
             LARGE => (&self.large, LARGE_KEPT_MAX),
-            _ => return,
-        };
-        let mut kept = kept.borrow_mut();
-        if kept.len() < max {
-            kept.push(bytes);
-        }
+            _ => return None,
+        })
     }
 }
 
@@ -141,7 +168,9 @@ impl Buffer {
             self.bytes = self.buffers.take(self.size);
         }
         if self.is_empty() {
-            (self.start, self.end) = (HEADROOM, HEADROOM);
+            // What is large follows what went with the head, in pieces as large as can be.
+            let start = if self.bytes.len() < LARGE { HEADROOM } else { 0 };
+            (self.start, self.end) = (start, start);
         } else if self.end == self.bytes.len() {
             self.bytes.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
@@ -334,11 +363,26 @@ mod tests {
         let mut buffer = buffers.buffer();
         put(&mut buffer, b"x");
         buffer.release();
-        assert!(buffers.small.borrow().is_empty());
+        let unused = || buffers.small.borrow().unused.len();
+        assert_eq!(unused(), 0);
         buffer.consume(1);
         buffer.release();
-        assert_eq!(buffers.small.borrow().len(), 1);
+        assert_eq!(unused(), 1);
         assert_eq!(buffers.buffer().space().len(), SMALL - HEADROOM);
-        assert_eq!(buffers.small.borrow().len(), 1);
+        assert_eq!(unused(), 1);
+    }
+
+    #[test]
+    fn memory_that_nobody_has_needed_for_a_while_is_given_up() {
+        let buffers = Rc::new(Buffers::default());
+        let lease = |count: usize| {
+            let leased: Vec<_> = (0..count).map(|_| buffers.take(SMALL)).collect();
+            leased.into_iter().for_each(|bytes| buffers.give_back(bytes));
+        };
+        for (needed, left) in [(5, 5), (2, 2), (2, 2), (0, 0)] {
+            lease(needed);
+            buffers.prune();
+            assert_eq!(buffers.small.borrow().unused.len(), left, "{needed}");
+        }
     }
 }

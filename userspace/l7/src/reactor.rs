@@ -305,6 +305,7 @@ async fn sweep(reactor: Rc<Reactor>) {
             let snapshot = reactor.snapshot();
             reactor.pool.prune(now, |key| snapshot.knows(key));
             reactor.backends.prune(|key| snapshot.knows(key));
+            reactor.buffers.prune();
         }
     }
 }

@@ -196,8 +196,9 @@ impl Transfer<'_> {
                 filled => break filled.map_err(TransferError::Source)?,
             }
         };
-        // A stream of HTTP/2 takes less than that at a time, and they are many.
-        let takes_large = !matches!(self.sink, Stream::Pipe(_) | Stream::Lane(_));
+        // A stream of HTTP/2 takes less than that at a time, and they are many; what is encrypted on its way is
+        // quicker while the cache holds it.
+        let takes_large = matches!(self.sink, Stream::Plain(_));
         if self.buffer.is_full() && self.body.is_large(SMALL) && takes_large {
             // More is waiting than fits: from here on, fewer and larger reads.
             self.buffer.prefer(LARGE);
