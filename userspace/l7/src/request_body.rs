@@ -42,7 +42,9 @@ impl Client {
             whole if (SMALL + 1..=LARGE).contains(&whole) => LARGE,
             _ => SMALL,
         };
-        if self.body == BodyPlace::Streaming && self.first_read == LARGE && self.read_ahead(whole) {
+        // Also what is small, where little room was given because the last request was spliced.
+        let is_kept = !is_spliced && whole <= LARGE;
+        if self.body == BodyPlace::Streaming && is_kept && self.read_ahead(whole) {
             self.body = self.locate_body(&mut Chunks::default())?;
         }
         Ok(())
@@ -55,7 +57,7 @@ impl Client {
         if !self.input.is_full() {
             return false;
         }
-        self.input.grow(LARGE);
+        self.input.grow(if whole <= SMALL { SMALL } else { LARGE });
         let mut context = Context::from_waker(Waker::noop());
         let before = self.input.data().len();
         while self.input.data().len() < whole {
